@@ -1,0 +1,1 @@
+//! synod's sim crate.

@@ -18,6 +18,8 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     fs::write(out.join("descriptors.bin"), without_comments(compiled.clone()).encode_to_vec())?;
     tonic_prost_build::configure()
         .bytes(".")
+        // What a server does not offer yet answers Unimplemented, as clients expect.
+        .generate_default_stubs(true)
         .include_file("packages.rs")
         .compile_fds(with_readable_names(compiled))?;
     Ok(())

@@ -6,7 +6,9 @@
 //! is in [`synodpb`]. The `.proto` files below `proto/` explain each message,
 //! and `build.rs` turns them into the modules of this crate, with `bytes`
 //! fields as [`bytes::Bytes`], so that a value is shared and not copied on its
-//! way through.
+//! way through. [`convert`] is where both languages meet that of the store.
+
+pub mod convert;
 
 // Generated, documented in the .proto files as far as there is something to say.
 #[allow(missing_docs, unreachable_pub, clippy::all, rustdoc::all)]

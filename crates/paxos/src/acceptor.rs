@@ -230,9 +230,8 @@ impl Acceptor {
     /// Keeps a leader's word on what is chosen, for this replica's next start.
     pub fn on_chosen(&mut self, chosen: Chosen) -> Option<Effect> {
         let news = self.chosen.is_none_or(|old| (old.ballot, old.upto) < (chosen.ballot, chosen.upto));
-        // An older, longer word is worth more than a newer ballot's empty one.
-        if !news || chosen.upto < Prefix::before(chosen.from) {
-            return None;
+        if !news || !chosen.upto.contains(chosen.from) {
+            return None; // a newer ballot that has nothing chosen yet says less than an older one
         }
         self.chosen = Some(chosen);
         Some(Effect::Persist(Record::Chosen(chosen)))

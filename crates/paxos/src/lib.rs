@@ -21,7 +21,7 @@
 //! * [`formation`] lets blank servers become a cluster, exactly one.
 //!
 //! Safety lives in `acceptor`, `proposer`, `learner`, `membership`, `reader`, `machine` and `formation`;
-//! liveness in `election` and `pace`. Timeouts may be tuned without re-reading a proof.
+//! liveness in `election`. Timeouts may be tuned without re-reading a proof.
 //!
 //! Departures from the paper are marked where they happen: one Prepare covers all slots; ballots carry a
 //! generation so that a proposer may forget; voters carry an incarnation so that an acceptor may, too; and
@@ -30,8 +30,16 @@
 #![warn(missing_docs)]
 
 pub mod acceptor;
+pub mod election;
+pub mod formation;
+pub mod front;
+pub mod leadership;
+pub mod learner;
+pub mod machine;
 pub mod membership;
 pub mod message;
+pub mod proposer;
+pub mod reader;
 pub mod types;
 pub mod value;
 pub mod wire;

@@ -1,0 +1,445 @@
+//! Who campaigns, and when: the liveness half (2.4).
+//!
+//! Any replica may propose at any time, and nothing wrong would come of it; but rivals can stop each other
+//! for ever, so one should lead. This module guesses who, from heartbeats and silence. It may guess wrong:
+//! a false alarm costs one phase 1 (PMS-24). Nothing here is asked when an answer's correctness is at stake.
+//!
+//! ```text
+//!   Following ──silence──> Asking ──a majority hears nobody──> Waiting (random) ──> Campaigning ──> Leading
+//!       ^                    │ somebody hears the leader                               │ nothing    │
+//!       └────────────────────┴───────────── another leads <────────────────────────────┴────────────┘
+//! ```
+//!
+//! Before it campaigns, a replica asks the others whether *they* hear a leader, so that one broken link
+//! deposes nobody. A replica that was late itself credits its lateness to everybody it suspects. A leader
+//! that has not heard from a majority for a while gives up and says so, so that a half-cut leader does not
+//! block the rest. Chance, which ends duels (PMS-23), is an input like time.
+
+use crate::message::{Chosen, Message, Outgoing, QuestionId};
+use crate::types::{Ballot, Generation, NodeId, Time};
+use std::collections::{BTreeMap, BTreeSet};
+use std::time::Duration;
+
+/// How patient a replica is. None of it matters for safety.
+#[derive(Clone, Copy, Debug)]
+pub struct Options {
+    /// A leader speaks at least this often.
+    pub heartbeat: Duration,
+    /// After this much silence a leader is suspected.
+    pub suspicion: Duration,
+    /// After this much silence from a majority a leader gives up.
+    pub abdication: Duration,
+    /// How long to wait for answers to one question, and for a campaign to succeed.
+    pub round: Duration,
+    /// The first random pause before a campaign; doubles with each failure, up to sixteen times.
+    pub backoff: Duration,
+    /// How often [`Election::tick`] is called when all goes well; the rest is lateness.
+    pub tick: Duration,
+}
+
+impl Default for Options {
+    fn default() -> Options {
+        Options {
+            heartbeat: Duration::from_millis(25),
+            suspicion: Duration::from_millis(250),
+            abdication: Duration::from_millis(500),
+            round: Duration::from_millis(150),
+            backoff: Duration::from_millis(15),
+            tick: Duration::from_millis(10),
+        }
+    }
+}
+
+/// What an election asks of the world.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Effect {
+    /// Tell somebody something.
+    Send(Outgoing),
+    /// Let the proposer campaign.
+    Campaign,
+    /// Let the proposer give up its ballot.
+    Abdicate,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+enum State {
+    /// Somebody else leads, or is about to be found to.
+    Following,
+    /// Silence: do the others hear a leader?
+    Asking { question: QuestionId, since: Time, silent: BTreeSet<NodeId>, rounds: u32 },
+    /// Nobody does. A random pause, so that not all campaign at once.
+    Waiting { until: Time },
+    /// This replica's proposer is in phase 1.
+    Campaigning { since: Time },
+    /// It leads. When each node was last heard.
+    Leading { ballot: Ballot, heard: BTreeMap<NodeId, Time>, beat: Option<Time> },
+}
+
+/// How often to ask in vain before campaigning all the same: those who would answer may have lost only
+/// their proposers, and acceptors suffice.
+const ROUNDS_IN_VAIN: u32 = 10;
+
+/// One replica's view of who leads.
+#[derive(Clone, Debug)]
+pub struct Election {
+    node: NodeId,
+    generation: Generation,
+    options: Options,
+    members: Vec<NodeId>,
+    voters: Vec<NodeId>,
+    state: State,
+    /// The highest ballot that anybody leads with, and when that leader was last heard.
+    leader: Option<Ballot>,
+    heard: Option<Time>,
+    last_tick: Time,
+    questions: u64,
+    failures: u32,
+    eligible: bool,
+    /// A leader that is heard but does not get this replica's requests done. Its heartbeats count for
+    /// nothing until something moves, or until others vouch for it.
+    distrusted: Option<Ballot>,
+}
+
+impl Election {
+    /// A replica that has heard nobody yet.
+    pub fn new(node: NodeId, generation: Generation, options: Options, now: Time) -> Election {
+        Election {
+            node,
+            generation,
+            options,
+            members: Vec::new(),
+            voters: Vec::new(),
+            state: State::Following,
+            leader: None,
+            heard: Some(now),
+            last_tick: now,
+            questions: 0,
+            failures: 0,
+            eligible: true,
+            distrusted: None,
+        }
+    }
+
+    /// Who learns, and who votes.
+    pub fn on_members(&mut self, members: Vec<NodeId>, voters: Vec<NodeId>) {
+        self.members = members;
+        self.voters = voters;
+    }
+
+    /// May this replica campaign? Not while its learner is down or far behind: it could not propose.
+    pub fn set_eligible(&mut self, eligible: bool) {
+        self.eligible = eligible;
+    }
+
+    /// The ballot of the leader this replica follows or is, if it heard of it within the suspicion time.
+    pub fn leader(&self, now: Time) -> Option<Ballot> {
+        match &self.state {
+            State::Leading { ballot, .. } => Some(*ballot),
+            _ => self.leader.filter(|_| self.hears_leader(now)),
+        }
+    }
+
+    fn hears_leader(&self, now: Time) -> bool {
+        self.leader.is_some() && self.heard.is_some_and(|heard| now.since(heard) < self.options.suspicion)
+    }
+
+    /// A message that only a leader sends came in, directly from it.
+    pub fn on_leader(&mut self, ballot: Ballot, now: Time) -> Vec<Effect> {
+        if self.leader.is_some_and(|known| known > ballot) {
+            return Vec::new(); // a ghost
+        }
+        if ballot.node == self.node || self.distrusted == Some(ballot) {
+            return Vec::new();
+        }
+        self.leader = Some(ballot);
+        self.heard = Some(now);
+        match &self.state {
+            State::Leading { ballot: own, .. } if *own > ballot => Vec::new(),
+            State::Leading { .. } | State::Campaigning { .. } => {
+                self.state = State::Following;
+                self.failures = 0;
+                vec![Effect::Abdicate]
+            }
+            _ => {
+                self.state = State::Following;
+                self.failures = 0;
+                Vec::new()
+            }
+        }
+    }
+
+    /// The leader's heartbeat; answers it.
+    pub fn on_heartbeat(&mut self, from: NodeId, ballot: Ballot, sent: Time, now: Time) -> Vec<Effect> {
+        let mut effects = self.on_leader(ballot, now);
+        if self.leader == Some(ballot) {
+            effects
+                .push(Effect::Send(Outgoing { to: from, message: Message::HeartbeatReply { ballot, sent } }));
+        }
+        effects
+    }
+
+    /// A sign of life of `node` for the present leadership.
+    pub fn on_heard(&mut self, node: NodeId, ballot: Ballot, now: Time) {
+        if let State::Leading { ballot: own, heard, .. } = &mut self.state
+            && *own == ballot
+        {
+            heard.insert(node, now);
+        }
+    }
+
+    /// The leader of `ballot` gave up.
+    pub fn on_abdicated(&mut self, ballot: Ballot, now: Time, random: u64) {
+        if self.leader == Some(ballot) {
+            self.heard = None;
+            if self.state == State::Following {
+                self.wait(now, random);
+            }
+        }
+    }
+
+    /// The leader asks this replica to take over.
+    pub fn on_hand_over(&mut self, ballot: Ballot, now: Time) -> Vec<Effect> {
+        let current = self.leader.is_none_or(|known| known <= ballot);
+        if !self.eligible
+            || !current
+            || matches!(self.state, State::Leading { .. } | State::Campaigning { .. })
+        {
+            return Vec::new();
+        }
+        self.state = State::Campaigning { since: now };
+        vec![Effect::Campaign]
+    }
+
+    /// The connection to `node` broke: that may be all, but if it led, ask at once.
+    pub fn on_disconnected(&mut self, node: NodeId, now: Time) -> Vec<Effect> {
+        let led = self.leader.is_some_and(|ballot| ballot.node == node);
+        if !led || self.state != State::Following {
+            return Vec::new();
+        }
+        self.heard = None;
+        self.ask(now, 0)
+    }
+
+    /// What this replica's clients asked for makes no progress although the leader is heard: suspect it.
+    pub fn on_stalled(&mut self, now: Time) -> Vec<Effect> {
+        if self.state != State::Following || !self.eligible {
+            return Vec::new();
+        }
+        self.distrusted = self.leader;
+        self.heard = None;
+        self.ask(now, 0)
+    }
+
+    /// Something moved: whoever leads does its work.
+    pub fn on_moving(&mut self) {
+        self.distrusted = None;
+    }
+
+    /// "Do you hear a leader?"
+    pub fn on_query(&self, from: NodeId, question: QuestionId, now: Time) -> Vec<Effect> {
+        let alive = self.leader(now);
+        vec![Effect::Send(Outgoing { to: from, message: Message::LeaderReply { question, alive } })]
+    }
+
+    /// An answer. One that hears a leader ends the suspicion; a majority that hears none allows a campaign.
+    pub fn on_reply(
+        &mut self,
+        from: NodeId,
+        question: QuestionId,
+        alive: Option<Ballot>,
+        now: Time,
+        random: u64,
+    ) -> Vec<Effect> {
+        let State::Asking { question: asked, silent, .. } = &mut self.state else { return Vec::new() };
+        if *asked != question {
+            return Vec::new();
+        }
+        if let Some(ballot) = alive {
+            self.distrusted = None;
+            if self.leader.is_none_or(|known| known <= ballot) && ballot.node != self.node {
+                self.leader = Some(ballot);
+                self.heard = Some(now);
+                self.state = State::Following;
+            }
+            return Vec::new();
+        }
+        silent.insert(from);
+        if self.majority_is_silent() {
+            self.wait(now, random);
+        }
+        Vec::new()
+    }
+
+    fn majority_is_silent(&self) -> bool {
+        let State::Asking { silent, .. } = &self.state else { return false };
+        self.voters.iter().filter(|node| silent.contains(node)).count() > self.voters.len() / 2
+    }
+
+    /// The proposer completed phase 1.
+    pub fn on_leads(&mut self, ballot: Ballot, now: Time) {
+        self.leader = Some(ballot);
+        self.failures = 0;
+        let heard = self.members.iter().map(|&node| (node, now)).collect();
+        self.state = State::Leading { ballot, heard, beat: None };
+    }
+
+    /// The proposer had to give way to `by`.
+    pub fn on_deposed(&mut self, by: Ballot, now: Time, random: u64) {
+        self.failures += 1;
+        match self.state {
+            State::Leading { .. } | State::Campaigning { .. } => {
+                // Whoever refused promised `by` to somebody: give that one time to make itself heard.
+                self.state = State::Following;
+                self.heard = Some(now);
+                self.leader = self.leader.max(Some(by)).filter(|ballot| ballot.node != self.node);
+                if self.leader.is_none() {
+                    self.wait(now, random);
+                }
+            }
+            _ => {}
+        }
+    }
+
+    /// Gives leadership up on purpose, to the member heard last; used for a clean shutdown and when this
+    /// replica's learner is gone. The successor's campaign deposes this one.
+    pub fn hand_over(&mut self, now: Time) -> Vec<Effect> {
+        let State::Leading { ballot, heard, .. } = &self.state else { return Vec::new() };
+        let ballot = *ballot;
+        let others = heard.iter().filter(|(node, _)| **node != self.node && self.voters.contains(node));
+        match others.max_by_key(|(_, at)| **at).map(|(&node, _)| node) {
+            Some(to) => vec![Effect::Send(Outgoing { to, message: Message::HandOver { ballot } })],
+            None => self.give_up(ballot, now),
+        }
+    }
+
+    /// Time passes. To be called about every `options.tick`. `random` is fresh chance each time; `word` is
+    /// what the proposer can say of the log, if it leads.
+    pub fn tick(&mut self, now: Time, random: u64, word: Option<Chosen>) -> Vec<Effect> {
+        self.credit_own_lateness(now);
+        match self.state.clone() {
+            State::Following => {
+                if self.hears_leader(now)
+                    || self.heard.is_some_and(|at| now.since(at) < self.options.suspicion)
+                {
+                    return Vec::new();
+                }
+                if !self.eligible {
+                    return Vec::new();
+                }
+                self.ask(now, 0)
+            }
+            State::Asking { since, rounds, .. } => {
+                if self.majority_is_silent() {
+                    self.wait(now, random);
+                    return Vec::new();
+                }
+                if now.since(since) < self.options.round {
+                    return Vec::new();
+                }
+                if rounds >= ROUNDS_IN_VAIN {
+                    self.wait(now, random);
+                    return Vec::new();
+                }
+                self.ask(now, rounds + 1)
+            }
+            State::Waiting { until } => {
+                if now < until {
+                    return Vec::new();
+                }
+                if !self.eligible || !self.voters.contains(&self.node) {
+                    self.state = State::Following;
+                    self.heard = Some(now);
+                    return Vec::new();
+                }
+                self.state = State::Campaigning { since: now };
+                vec![Effect::Campaign]
+            }
+            State::Campaigning { since } => {
+                if now.since(since) < self.options.round {
+                    return Vec::new();
+                }
+                self.failures += 1;
+                // Back to asking: the cluster may have a leader by now, or no majority at all.
+                let mut effects = vec![Effect::Abdicate];
+                effects.extend(self.ask(now, 0));
+                effects
+            }
+            State::Leading { ballot, heard, beat } => self.lead(now, ballot, &heard, beat, word),
+        }
+    }
+
+    fn lead(
+        &mut self,
+        now: Time,
+        ballot: Ballot,
+        heard: &BTreeMap<NodeId, Time>,
+        beat: Option<Time>,
+        word: Option<Chosen>,
+    ) -> Vec<Effect> {
+        let lively = |node: &&NodeId| {
+            **node == self.node || heard.get(*node).is_some_and(|&at| now.since(at) < self.options.abdication)
+        };
+        if self.voters.iter().filter(lively).count() <= self.voters.len() / 2 {
+            return self.give_up(ballot, now);
+        }
+        if !self.eligible {
+            let effects = self.hand_over(now);
+            if !effects.is_empty() {
+                return effects;
+            }
+        }
+        if beat.is_some_and(|beat| now.since(beat) < self.options.heartbeat) {
+            return Vec::new();
+        }
+        if let State::Leading { beat, .. } = &mut self.state {
+            *beat = Some(now);
+        }
+        self.tell(|| Message::Heartbeat { ballot, chosen: word, sent: now })
+    }
+
+    fn give_up(&mut self, ballot: Ballot, now: Time) -> Vec<Effect> {
+        self.state = State::Following;
+        self.leader = None;
+        self.heard = Some(now);
+        let mut effects = vec![Effect::Abdicate];
+        effects.extend(self.tell(|| Message::Abdicate { ballot }));
+        effects
+    }
+
+    /// If this tick comes late, others may well have spoken in time: extend every deadline by the delay.
+    fn credit_own_lateness(&mut self, now: Time) {
+        let late = now.since(self.last_tick).saturating_sub(self.options.tick * 2);
+        self.last_tick = now;
+        if late.is_zero() {
+            return;
+        }
+        self.heard = self.heard.map(|at| (at + late).min(now));
+        match &mut self.state {
+            State::Leading { heard, .. } => {
+                for at in heard.values_mut() {
+                    *at = (*at + late).min(now);
+                }
+            }
+            State::Asking { since, .. } | State::Campaigning { since } => *since = (*since + late).min(now),
+            State::Following | State::Waiting { .. } => {}
+        }
+    }
+
+    fn ask(&mut self, now: Time, rounds: u32) -> Vec<Effect> {
+        self.questions += 1;
+        let question = QuestionId { generation: self.generation, number: self.questions };
+        self.state = State::Asking { question, since: now, silent: BTreeSet::from([self.node]), rounds };
+        self.tell(|| Message::LeaderQuery { question })
+    }
+
+    fn wait(&mut self, now: Time, random: u64) {
+        let most = self.options.backoff * (1 << self.failures.min(4));
+        let micros = u64::try_from(most.as_micros()).unwrap_or(u64::MAX).max(1);
+        self.state = State::Waiting { until: now + Duration::from_micros(random % micros) };
+    }
+
+    fn tell(&self, message: impl Fn() -> Message) -> Vec<Effect> {
+        let others = self.members.iter().filter(|&&node| node != self.node);
+        others.map(|&to| Effect::Send(Outgoing { to, message: message() })).collect()
+    }
+}

@@ -1,0 +1,330 @@
+//! The learner: from proposals to a log without holes.
+//!
+//! A learner hears every proposal, because each Accept is handed to it as well as to the acceptor beside it.
+//! It believes a proposal chosen only on a leader's word for the very ballot it came in, or a lower one (see
+//! [`Chosen`] for why that is sound), or when another learner vouches for it (2.3). It may learn in any
+//! order, but releases slot after slot (PMS-35).
+//!
+//! What it misses it fetches from any other learner: values while that one has them, a checkpoint when not.
+//! No acceptor is asked, because what an acceptor accepted need not be chosen (PMS-20).
+
+use crate::message::{Chosen, Message, Outgoing};
+use crate::types::{Ballot, NodeId, Prefix, Slot, Time};
+use crate::value::Value;
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+/// What a learner asks of the world.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Effect {
+    /// `value` is what `slot` decided. Slots come in order, each once.
+    Apply {
+        /// The slot.
+        slot: Slot,
+        /// Its value.
+        value: Value,
+    },
+    /// Tell somebody something.
+    Send(Outgoing),
+    /// Get the checkpoint of `from` and install it, then say so with [`Learner::on_installed`], or
+    /// [`Learner::on_not_installed`] if that failed.
+    Install {
+        /// Who has it.
+        from: NodeId,
+    },
+}
+
+/// Bounds of a learner's memory, and its patience.
+#[derive(Clone, Copy, Debug)]
+pub struct Options {
+    /// How many bytes of chosen values are kept for others to fetch.
+    pub log_bytes: usize,
+    /// How many slots ahead of the chosen prefix proposals are kept; later ones are fetched when needed.
+    pub ahead_slots: u64,
+    /// About how many bytes one answer to a fetch carries.
+    pub answer_bytes: usize,
+    /// How long a hole may last before it is fetched: the proposal is often just behind its announcement.
+    pub patience: Duration,
+    /// How long to wait for an answer before another replica is asked.
+    pub retry: Duration,
+}
+
+impl Default for Options {
+    fn default() -> Options {
+        Options {
+            log_bytes: 32 << 20,
+            ahead_slots: 1024,
+            answer_bytes: 1 << 20,
+            patience: Duration::from_millis(20),
+            retry: Duration::from_millis(250),
+        }
+    }
+}
+
+/// One learner.
+#[derive(Clone, Debug)]
+pub struct Learner {
+    node: NodeId,
+    options: Options,
+    peers: Vec<NodeId>,
+    chosen: Prefix,
+    /// Per slot above the chosen prefix, the proposal of the highest ballot heard.
+    proposals: BTreeMap<Slot, (Ballot, Value)>,
+    /// The word of the highest ballot's leader.
+    word: Option<Chosen>,
+    /// The longest prefix that anybody called chosen.
+    known: Prefix,
+    /// Chosen values kept for others, without holes, ending at `chosen`.
+    log: BTreeMap<Slot, Value>,
+    log_bytes: usize,
+    /// Since when the next slot is known chosen but not here.
+    hole_since: Option<Time>,
+    fetch: Option<Fetch>,
+    turn: usize,
+}
+
+#[derive(Clone, Debug)]
+struct Fetch {
+    asked: NodeId,
+    sent: Time,
+    /// A checkpoint is on its way: that takes as long as it takes.
+    installing: bool,
+}
+
+impl Learner {
+    /// A learner that has applied everything in `applied`, and remembers nothing of it.
+    pub fn new(node: NodeId, options: Options, applied: Prefix) -> Learner {
+        Learner {
+            node,
+            options,
+            peers: Vec::new(),
+            chosen: applied,
+            proposals: BTreeMap::new(),
+            word: None,
+            known: applied,
+            log: BTreeMap::new(),
+            log_bytes: 0,
+            hole_since: None,
+            fetch: None,
+            turn: 0,
+        }
+    }
+
+    /// How far the log is chosen, without holes, and released.
+    pub fn chosen(&self) -> Prefix {
+        self.chosen
+    }
+
+    /// How far anybody called it chosen.
+    pub fn known(&self) -> Prefix {
+        self.known
+    }
+
+    /// The first slot whose value others can fetch here; none while the log is empty.
+    pub fn log_start(&self) -> Option<Slot> {
+        self.log.first_key_value().map(|(&slot, _)| slot)
+    }
+
+    /// Whom to fetch from.
+    pub fn on_members(&mut self, members: impl IntoIterator<Item = NodeId>) {
+        self.peers = members.into_iter().filter(|&node| node != self.node).collect();
+    }
+
+    /// Values that this replica's own log vouches for ([`crate::acceptor::Acceptor::chosen_after`]).
+    pub fn on_recovered(&mut self, entries: Vec<(Slot, Value)>, now: Time) -> Vec<Effect> {
+        let mut effects = Vec::new();
+        for (slot, value) in entries {
+            if slot == self.chosen.next() {
+                self.release(slot, value, &mut effects);
+            }
+        }
+        self.settle(now, &mut effects);
+        effects
+    }
+
+    /// A proposal, perhaps with its leader's word on earlier ones.
+    pub fn on_accept(
+        &mut self,
+        ballot: Ballot,
+        slot: Slot,
+        value: Value,
+        word: Option<Chosen>,
+        now: Time,
+    ) -> Vec<Effect> {
+        let near = slot.0 <= self.chosen.0 + self.options.ahead_slots;
+        let newest = self.proposals.get(&slot).is_none_or(|(known, _)| *known < ballot);
+        if !self.chosen.contains(slot) && near && newest {
+            self.proposals.insert(slot, (ballot, value));
+        }
+        let mut effects = Vec::new();
+        self.hear(word, now);
+        self.settle(now, &mut effects);
+        effects
+    }
+
+    /// A leader's word on what is chosen.
+    pub fn on_chosen(&mut self, word: Chosen, now: Time) -> Vec<Effect> {
+        let mut effects = Vec::new();
+        self.hear(Some(word), now);
+        self.settle(now, &mut effects);
+        effects
+    }
+
+    /// Chosen values from another learner.
+    pub fn on_entries(&mut self, from: Slot, values: Vec<Value>, chosen: Prefix, now: Time) -> Vec<Effect> {
+        let mut effects = Vec::new();
+        self.known = self.known.max(chosen);
+        let mut slot = from;
+        for value in values {
+            if slot == self.chosen.next() {
+                self.release(slot, value, &mut effects);
+            }
+            slot = slot.next();
+        }
+        self.settle(now, &mut effects);
+        let waiting = self.fetch.as_ref().is_some_and(|fetch| !fetch.installing);
+        if waiting {
+            self.fetch = None;
+            if !effects.is_empty() && self.chosen < self.known {
+                effects.extend(self.fetch(now)); // it helped, and there is more
+            }
+        }
+        effects
+    }
+
+    /// Another learner wants values from `from` on.
+    pub fn on_fetch(&self, to: NodeId, from: Slot, applied: Prefix) -> Option<Effect> {
+        if !self.log.contains_key(&from) {
+            // Not here any more, or not yet. In between lies nothing: the log ends with the chosen prefix.
+            let message = if self.chosen.contains(from) {
+                Message::TakeCheckpoint { applied }
+            } else {
+                Message::Entries { from, values: Vec::new(), chosen: self.chosen }
+            };
+            return Some(Effect::Send(Outgoing { to, message }));
+        }
+        let mut bytes = 0;
+        let mut values = Vec::new();
+        for value in self.log.range(from..).map(|(_, value)| value) {
+            bytes += value.len();
+            if bytes > self.options.answer_bytes && !values.is_empty() {
+                break;
+            }
+            values.push(value.clone());
+        }
+        Some(Effect::Send(Outgoing { to, message: Message::Entries { from, values, chosen: self.chosen } }))
+    }
+
+    /// Another learner no longer has the values asked for, but a checkpoint.
+    pub fn on_take_checkpoint(&mut self, from: NodeId, applied: Prefix, now: Time) -> Vec<Effect> {
+        self.known = self.known.max(applied);
+        let expected = self.fetch.as_ref().is_some_and(|fetch| fetch.asked == from && !fetch.installing);
+        if !expected || applied <= self.chosen {
+            return Vec::new();
+        }
+        self.fetch = Some(Fetch { asked: from, sent: now, installing: true });
+        vec![Effect::Install { from }]
+    }
+
+    /// A checkpoint that covers `applied` is installed: the log goes on behind it.
+    pub fn on_installed(&mut self, applied: Prefix, now: Time) -> Vec<Effect> {
+        self.fetch = None;
+        let mut effects = Vec::new();
+        if applied > self.chosen {
+            self.chosen = applied;
+            self.known = self.known.max(applied);
+            self.log.clear();
+            self.log_bytes = 0;
+            self.proposals = self.proposals.split_off(&applied.next());
+            self.settle(now, &mut effects);
+        }
+        effects
+    }
+
+    /// The checkpoint could not be had; somebody else will be asked.
+    pub fn on_not_installed(&mut self) {
+        self.fetch = None;
+    }
+
+    /// Fetches what has been missing for too long.
+    pub fn tick(&mut self, now: Time) -> Vec<Effect> {
+        let overdue =
+            self.fetch.as_ref().is_some_and(|f| !f.installing && now.since(f.sent) >= self.options.retry);
+        if overdue {
+            self.fetch = None;
+        }
+        let long = self.hole_since.is_some_and(|since| now.since(since) >= self.options.patience);
+        if self.fetch.is_some() || !long {
+            return Vec::new();
+        }
+        self.fetch(now).into_iter().collect()
+    }
+
+    /// Somebody, by whatever message, called this much of the log chosen.
+    pub fn on_known(&mut self, chosen: Prefix, now: Time) {
+        self.known = self.known.max(chosen);
+        self.note_hole(now);
+    }
+
+    fn hear(&mut self, word: Option<Chosen>, now: Time) {
+        let Some(word) = word else { return };
+        self.known = self.known.max(word.upto);
+        if self.word.is_none_or(|old| (old.ballot, old.upto) < (word.ballot, word.upto)) {
+            self.word = Some(word);
+        }
+        self.note_hole(now);
+    }
+
+    /// Releases every slot in turn that is here and vouched for.
+    fn settle(&mut self, now: Time, effects: &mut Vec<Effect>) {
+        while let Some(word) = self.word {
+            let slot = self.chosen.next();
+            if slot < word.from || !word.upto.contains(slot) {
+                break;
+            }
+            // A proposal of a lower ballot may be another value (PMS-3); of a higher one it cannot (PMS-9).
+            match self.proposals.get(&slot) {
+                Some((ballot, value)) if *ballot >= word.ballot => {
+                    let value = value.clone();
+                    self.release(slot, value, effects);
+                }
+                _ => break,
+            }
+        }
+        self.note_hole(now);
+    }
+
+    fn note_hole(&mut self, now: Time) {
+        if self.chosen >= self.known {
+            self.hole_since = None;
+        } else if self.hole_since.is_none() {
+            self.hole_since = Some(now);
+        }
+    }
+
+    fn release(&mut self, slot: Slot, value: Value, effects: &mut Vec<Effect>) {
+        assert_eq!(slot, self.chosen.next(), "slots are released in order");
+        self.chosen = Prefix::through(slot);
+        self.known = self.known.max(self.chosen);
+        self.hole_since = None; // some progress; a hole behind this slot is a new one
+        self.proposals.remove(&slot);
+        self.log_bytes += value.len();
+        self.log.insert(slot, value.clone());
+        while self.log_bytes > self.options.log_bytes && self.log.len() > 1 {
+            if let Some((_, old)) = self.log.pop_first() {
+                self.log_bytes -= old.len();
+            }
+        }
+        effects.push(Effect::Apply { slot, value });
+    }
+
+    fn fetch(&mut self, now: Time) -> Option<Effect> {
+        if self.peers.is_empty() {
+            return None;
+        }
+        self.turn = (self.turn + 1) % self.peers.len();
+        let to = self.peers[self.turn];
+        self.fetch = Some(Fetch { asked: to, sent: now, installing: false });
+        Some(Effect::Send(Outgoing { to, message: Message::Fetch { from: self.chosen.next() } }))
+    }
+}

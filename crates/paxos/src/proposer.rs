@@ -1,0 +1,488 @@
+//! The proposer: choosing safely what to propose, and keeping the pipeline full.
+//!
+//! Phase 2 first, because that way phase 1 makes sense. In phase 2 the proposer asks the acceptors of a slot
+//! to accept one value in its ballot; a majority of acceptances, and the value is chosen. What value may it
+//! propose? Anything at all, if nothing can have been chosen below its ballot; otherwise what may have been
+//! chosen. Phase 1 finds out: once a majority promised the ballot, whatever was or can still be chosen below
+//! it shows in their answers, as the acceptance of the highest ballot (P2c).
+//!
+//! ```text
+//!   campaign ──> Prepare(b, from) ──> promises of a majority of cfg(slot)? ──> propose slot, next slot, ...
+//!                                                                                    │
+//!        value of slot = highest acceptance promised │ no-op in a gap │ next batch ──┘
+//! ```
+//!
+//! One Prepare covers all slots from the first not known chosen (section 3). Slots are proposed in order, no
+//! further than a window beyond what this replica has *applied*, since only then is it known who votes there
+//! (rule R3); and each slot only with promises from a majority of its own configuration (rule R2).
+//!
+//! A proposer keeps nothing on disk. It may stop at any moment and start again: its ballots carry a
+//! generation that no other life of it uses (PMS-28). Commands it lost are kept by the fronts they came
+//! from. Whether, when and why to campaign is for [`crate::election`] to say.
+
+use crate::membership::{Configuration, Configurations};
+use crate::message::{Acceptance, Chosen, Message};
+use crate::types::{Ballot, Generation, NodeId, Prefix, Slot, Time, VoterId};
+use crate::value::{Command, Value};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::time::Duration;
+
+/// What a proposer asks of the world.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Effect {
+    /// Tell `message` to each of `to`, which may include this replica.
+    Send {
+        /// The receivers.
+        to: Vec<NodeId>,
+        /// What they are told.
+        message: Message,
+    },
+    /// Phase 1 is complete: this proposer leads with `ballot`.
+    Leads(Ballot),
+    /// A higher ballot was promised somewhere: `ballot` is given up (PMS-19).
+    Deposed {
+        /// The ballot given up.
+        ballot: Ballot,
+        /// The ballot that stands in its way.
+        by: Ballot,
+    },
+}
+
+/// How much a proposer does at once.
+#[derive(Clone, Copy, Debug)]
+pub struct Options {
+    /// While this many proposed slots are undecided, further commands wait and gather into one batch.
+    pub depth: usize,
+    /// About how many bytes of commands make a full batch.
+    pub batch_bytes: usize,
+    /// How many bytes of commands may wait; more are ignored, and sent again by their fronts.
+    pub queue_bytes: usize,
+    /// How long an unanswered message is left alone before it is sent again (PMS-37).
+    pub retry: Duration,
+}
+
+impl Default for Options {
+    fn default() -> Options {
+        Options { depth: 4, batch_bytes: 1 << 20, queue_bytes: 64 << 20, retry: Duration::from_millis(100) }
+    }
+}
+
+/// One proposer, in one life.
+#[derive(Clone, Debug)]
+pub struct Proposer {
+    node: NodeId,
+    generation: Generation,
+    options: Options,
+    configurations: Configurations,
+    members: Vec<NodeId>,
+    /// How far this replica's learner knows the log chosen.
+    chosen: Prefix,
+    /// The highest round seen in any ballot, used or refused.
+    round: u64,
+    reign: Option<Reign>,
+    queue: VecDeque<Command>,
+    queued_bytes: usize,
+    /// Readers wait for the slots up to here.
+    decide: Prefix,
+}
+
+/// One ballot of this proposer, from its Prepare until it is given up.
+#[derive(Clone, Debug)]
+struct Reign {
+    ballot: Ballot,
+    /// The first slot that this ballot proposes.
+    from: Slot,
+    promises: BTreeMap<VoterId, Promise>,
+    /// When each node was last asked to promise.
+    asked: BTreeMap<NodeId, Time>,
+    /// The next slot to propose.
+    next: Slot,
+    /// Proposed, and not in the chosen prefix yet.
+    flights: BTreeMap<Slot, Flight>,
+    /// Every slot from `from` up to here is chosen in this ballot.
+    chosen: Prefix,
+    /// What of `chosen` the learners were told.
+    announced: Prefix,
+    leads: bool,
+}
+
+/// What one acceptor answered to this ballot's Prepare.
+#[derive(Clone, Debug)]
+struct Promise {
+    /// The first slot the answer covers.
+    from: Slot,
+    /// Where the next part of the answer begins; none when it is complete. Only then does it count.
+    rest: Option<Slot>,
+    trimmed: Prefix,
+    accepted: BTreeMap<Slot, (Ballot, Value)>,
+}
+
+/// A proposal under way.
+#[derive(Clone, Debug)]
+struct Flight {
+    value: Value,
+    /// Who votes in this slot: fixed for ever, hence kept with it.
+    configuration: Configuration,
+    accepted: BTreeSet<VoterId>,
+    sent: Time,
+}
+
+impl Flight {
+    fn is_chosen(&self) -> bool {
+        self.configuration.has_majority(&self.accepted)
+    }
+}
+
+impl Proposer {
+    /// A proposer that never spoke. `generation` must be fresh.
+    pub fn new(
+        node: NodeId,
+        generation: Generation,
+        options: Options,
+        configurations: Configurations,
+    ) -> Proposer {
+        Proposer {
+            node,
+            generation,
+            options,
+            chosen: configurations.applied(),
+            configurations,
+            members: Vec::new(),
+            round: 0,
+            reign: None,
+            queue: VecDeque::new(),
+            queued_bytes: 0,
+            decide: Prefix::EMPTY,
+        }
+    }
+
+    /// The ballot this proposer leads with, if it does.
+    pub fn leads(&self) -> Option<Ballot> {
+        self.reign.as_ref().filter(|reign| reign.leads).map(|reign| reign.ballot)
+    }
+
+    /// The ballot it tries or leads with.
+    pub fn ballot(&self) -> Option<Ballot> {
+        self.reign.as_ref().map(|reign| reign.ballot)
+    }
+
+    /// What this ballot can say of the log: nothing before it has chosen something.
+    pub fn word(&self) -> Option<Chosen> {
+        let reign = self.reign.as_ref().filter(|reign| reign.chosen.contains(reign.from))?;
+        Some(Chosen { ballot: reign.ballot, from: reign.from, upto: reign.chosen })
+    }
+
+    /// How many commands wait to be proposed.
+    pub fn queued(&self) -> usize {
+        self.queue.len()
+    }
+
+    /// How many slots are proposed and not known chosen.
+    pub fn in_flight(&self) -> usize {
+        self.reign.as_ref().map_or(0, |reign| reign.flights.len())
+    }
+
+    /// Notes a ballot somebody used, so that the next one of this proposer is above it (PMS-23).
+    pub fn saw(&mut self, ballot: Ballot) {
+        self.round = self.round.max(ballot.round);
+    }
+
+    /// This replica's learner has come this far.
+    pub fn on_learned(&mut self, chosen: Prefix) {
+        self.chosen = self.chosen.max(chosen);
+    }
+
+    /// This replica has applied more: the window moves on, and with it what is known of who votes.
+    /// `members` are all who learn, voters or not.
+    pub fn on_applied(&mut self, configurations: Configurations, members: Vec<NodeId>) {
+        self.chosen = self.chosen.max(configurations.applied());
+        self.configurations = configurations;
+        self.members = members;
+    }
+
+    /// Starts phase 1 with a ballot above every one seen. None while the voters of the first open slot are
+    /// not known here.
+    pub fn campaign(&mut self, now: Time) -> Option<Vec<Effect>> {
+        let from = self.chosen.next();
+        self.configurations.at(from)?;
+        self.round += 1;
+        let ballot = Ballot { round: self.round, node: self.node, generation: self.generation };
+        self.reign = Some(Reign {
+            ballot,
+            from,
+            promises: BTreeMap::new(),
+            asked: BTreeMap::new(),
+            next: from,
+            flights: BTreeMap::new(),
+            chosen: Prefix::before(from),
+            announced: Prefix::before(from),
+            leads: false,
+        });
+        Some(self.ask(from, now))
+    }
+
+    /// Gives the ballot up. The number stays used; queued commands are with their fronts.
+    pub fn abdicate(&mut self) -> Option<Ballot> {
+        self.queue.clear();
+        self.queued_bytes = 0;
+        self.reign.take().map(|reign| reign.ballot)
+    }
+
+    /// Commands to propose, from this replica's front or another's. Ignored unless this proposer has a
+    /// ballot of its own: whoever sent them will send them to the leader.
+    pub fn on_submit(&mut self, commands: Vec<Command>) {
+        if self.reign.is_none() {
+            return;
+        }
+        for command in commands {
+            let bytes = command.encoded_len();
+            if self.queued_bytes + bytes > self.options.queue_bytes {
+                return;
+            }
+            self.queued_bytes += bytes;
+            self.queue.push_back(command);
+        }
+    }
+
+    /// A reader waits for `slot`: see that every slot up to it gets decided, with no-ops if need be.
+    pub fn on_decide(&mut self, slot: Slot) {
+        self.decide = self.decide.max(Prefix::through(slot));
+    }
+
+    /// An answer to phase 1. Counts only for the present ballot (PMS-17), only once it is whole (PMS-32).
+    #[allow(clippy::too_many_arguments)] // the fields of one message
+    pub fn on_promise(
+        &mut self,
+        ballot: Ballot,
+        voter: VoterId,
+        from: Slot,
+        until: Option<Slot>,
+        trimmed: Prefix,
+        accepted: Vec<Acceptance>,
+        now: Time,
+    ) -> Vec<Effect> {
+        let Some(reign) = self.reign.as_mut().filter(|reign| reign.ballot == ballot) else {
+            return Vec::new();
+        };
+        let promise = reign.promises.entry(voter).or_insert_with(|| Promise {
+            from,
+            rest: Some(from),
+            trimmed,
+            accepted: BTreeMap::new(),
+        });
+        if promise.rest != Some(from) {
+            return Vec::new(); // a repetition of a part that is here already
+        }
+        promise.trimmed = promise.trimmed.max(trimmed);
+        promise.rest = until;
+        for Acceptance { slot, ballot, value } in accepted {
+            promise.accepted.insert(slot, (ballot, value));
+        }
+        if let Some(rest) = until {
+            reign.asked.insert(voter.node, now);
+            return vec![Effect::Send {
+                to: vec![voter.node],
+                message: Message::Prepare { ballot, from: rest },
+            }];
+        }
+        self.flush(now)
+    }
+
+    /// An acceptance. Counts for its own ballot and slot only (PMS-8), and once per voter (PMS-5).
+    pub fn on_accepted(&mut self, ballot: Ballot, slot: Slot, voter: VoterId) {
+        let Some(reign) = self.reign.as_mut().filter(|reign| reign.ballot == ballot) else { return };
+        if let Some(flight) = reign.flights.get_mut(&slot) {
+            flight.accepted.insert(voter);
+        }
+        while let Some(first) = reign.flights.first_entry() {
+            // A slot enters the chosen prefix after all below it, so that the prefix has no hole.
+            if *first.key() != reign.chosen.next() || !first.get().is_chosen() {
+                break;
+            }
+            reign.chosen = Prefix::through(*first.key());
+            first.remove();
+        }
+    }
+
+    /// Somebody promised more. Gives way if it is the present ballot that was refused: a refusal of an old
+    /// one says nothing about this one (PMS-19).
+    pub fn on_refused(&mut self, ballot: Ballot, promised: Ballot) -> Vec<Effect> {
+        self.saw(promised);
+        if self.ballot() != Some(ballot) {
+            return Vec::new();
+        }
+        self.abdicate();
+        vec![Effect::Deposed { ballot, by: promised }]
+    }
+
+    /// Proposes everything that may be proposed now, and tells the learners what is chosen if nothing else
+    /// will carry it. To be called after each turn of input, so that what arrived together is batched.
+    pub fn flush(&mut self, now: Time) -> Vec<Effect> {
+        let mut effects = Vec::new();
+        while let Some(proposed) = self.propose_next(now) {
+            effects.extend(proposed);
+        }
+        if let Some(reign) = self.reign.as_mut()
+            && reign.announced < reign.chosen
+        {
+            reign.announced = reign.chosen;
+            let chosen = Chosen { ballot: reign.ballot, from: reign.from, upto: reign.chosen };
+            effects.push(Effect::Send { to: self.members.clone(), message: Message::Chosen(chosen) });
+        }
+        effects
+    }
+
+    /// Sends again what was not answered in time (PMS-37).
+    pub fn tick(&mut self, now: Time) -> Vec<Effect> {
+        let retry = self.options.retry;
+        let mut effects = Vec::new();
+        let chosen = self.word();
+        let Some(reign) = self.reign.as_mut() else { return effects };
+        for (&slot, flight) in &mut reign.flights {
+            if now.since(flight.sent) < retry || flight.is_chosen() {
+                continue;
+            }
+            flight.sent = now;
+            let silent =
+                flight.configuration.voters().filter(|v| !flight.accepted.contains(v)).map(|v| v.node);
+            let value = flight.value.clone();
+            let message = Message::Accept { ballot: reign.ballot, slot, value, chosen };
+            effects.push(Effect::Send { to: silent.collect(), message });
+        }
+        let next = reign.next;
+        effects.extend(self.ask(next, now));
+        effects.extend(self.flush(now));
+        effects
+    }
+
+    /// Proposes in the next slot, if that is allowed and there is something to propose.
+    fn propose_next(&mut self, now: Time) -> Option<Vec<Effect>> {
+        let reign = self.reign.as_ref()?;
+        let slot = reign.next;
+        if slot > self.configurations.window().last_open(self.configurations.applied()) {
+            return None; // rule R3: who votes there is not decided yet
+        }
+        let configuration = self.configurations.at(slot)?.clone();
+        let Some(promised) = reign.promised_for(slot, &configuration) else {
+            let effects = self.ask(slot, now);
+            return (!effects.is_empty()).then_some(effects);
+        };
+        let mut effects = Vec::new();
+        let trimmed = promised.trimmed;
+        let found = promised.found.cloned();
+        let constrained_above = promised.last.is_some_and(|last| last > slot);
+        let reign = self.reign.as_mut().expect("checked above");
+        if !reign.leads {
+            reign.leads = true;
+            effects.push(Effect::Leads(reign.ballot));
+        }
+        if trimmed.contains(slot) {
+            // Chosen, but what is chosen there these acceptors no longer know: nothing may be proposed
+            // below a trim point. This replica's learner has to come by first; the window sees to that.
+            reign.from = trimmed.next();
+            reign.next = trimmed.next();
+            reign.chosen = trimmed;
+            reign.announced = trimmed;
+            reign.flights = reign.flights.split_off(&trimmed.next());
+            return Some(effects);
+        }
+        let undecided = reign.flights.len();
+        let value = if let Some(value) = found {
+            value // P2c; under the new ballot (PMS-33)
+        } else if constrained_above {
+            Value::no_op() // a gap, to be closed at once (PMS-34)
+        } else if !self.queue.is_empty() && undecided < self.options.depth {
+            self.next_batch()
+        } else if self.queue.is_empty()
+            && (self.decide.contains(slot) || self.configurations.newest_from() > slot)
+        {
+            Value::no_op() // a reader waits for this slot, or a change of the voters for its window
+        } else {
+            return (!effects.is_empty()).then_some(effects);
+        };
+        let reign = self.reign.as_mut().expect("checked above");
+        let to: BTreeSet<NodeId> =
+            self.members.iter().copied().chain(configuration.voters().map(|voter| voter.node)).collect();
+        let flight = Flight { value: value.clone(), configuration, accepted: BTreeSet::new(), sent: now };
+        reign.flights.insert(slot, flight);
+        reign.next = slot.next();
+        reign.announced = reign.chosen;
+        let (ballot, chosen) = (reign.ballot, self.word());
+        let message = Message::Accept { ballot, slot, value, chosen };
+        effects.push(Effect::Send { to: to.into_iter().collect(), message });
+        Some(effects)
+    }
+
+    fn next_batch(&mut self) -> Value {
+        let mut bytes = 0;
+        let mut batch = Vec::new();
+        while let Some(command) = self.queue.front() {
+            let more = command.encoded_len();
+            if !batch.is_empty() && bytes + more > self.options.batch_bytes {
+                break;
+            }
+            bytes += more;
+            batch.extend(self.queue.pop_front());
+        }
+        self.queued_bytes -= bytes;
+        Value::batch(&batch)
+    }
+
+    /// Asks those acceptors to promise that a slot from `from` on needs, that have not, and that were not
+    /// asked a moment ago.
+    fn ask(&mut self, from: Slot, now: Time) -> Vec<Effect> {
+        let Some(reign) = self.reign.as_mut() else { return Vec::new() };
+        let mut to: BTreeMap<Slot, BTreeSet<NodeId>> = BTreeMap::new();
+        for voter in self.configurations.from(from).flat_map(Configuration::voters) {
+            let rest = match reign.promises.get(&voter) {
+                Some(Promise { rest: None, .. }) => continue,
+                Some(Promise { rest: Some(rest), .. }) => *rest,
+                None => from,
+            };
+            let asked = reign.asked.get(&voter.node);
+            if asked.is_none_or(|&asked| now.since(asked) >= self.options.retry) {
+                to.entry(rest).or_default().insert(voter.node);
+            }
+        }
+        let mut effects = Vec::new();
+        for (from, nodes) in to {
+            for &node in &nodes {
+                reign.asked.insert(node, now);
+            }
+            let message = Message::Prepare { ballot: reign.ballot, from };
+            effects.push(Effect::Send { to: nodes.into_iter().collect(), message });
+        }
+        effects
+    }
+}
+
+/// What the promises of a majority say about one slot.
+struct Promised<'a> {
+    /// The value of the highest-ballot acceptance.
+    found: Option<&'a Value>,
+    /// The highest trim point.
+    trimmed: Prefix,
+    /// The last slot in which anything was accepted.
+    last: Option<Slot>,
+}
+
+impl Reign {
+    /// What a majority of `configuration` promised about `slot`; none without a majority. Only voters of
+    /// that very slot are listened to (rule R2).
+    fn promised_for(&self, slot: Slot, configuration: &Configuration) -> Option<Promised<'_>> {
+        let counted = |voter: &VoterId, promise: &Promise| {
+            configuration.contains(*voter) && promise.rest.is_none() && promise.from <= slot
+        };
+        let promises: Vec<&Promise> =
+            self.promises.iter().filter(|(voter, promise)| counted(voter, promise)).map(|(_, p)| p).collect();
+        if promises.len() < configuration.majority() {
+            return None;
+        }
+        let acceptances = promises.iter().filter_map(|promise| promise.accepted.get(&slot));
+        Some(Promised {
+            found: acceptances.max_by_key(|(ballot, _)| *ballot).map(|(_, value)| value),
+            trimmed: promises.iter().map(|promise| promise.trimmed).max().unwrap_or_default(),
+            last: promises.iter().filter_map(|p| p.accepted.last_key_value()).map(|(&slot, _)| slot).max(),
+        })
+    }
+}

@@ -8,6 +8,7 @@ use std::time::Duration;
 use common::{Behaviour, Fake, Nobody};
 use synod_client::requests::{get, op, put, txn};
 use synod_client::{Client, ClientError, Config, Failure, Outcome};
+use tokio::net::{TcpSocket, TcpStream};
 use tonic::Code;
 
 const NO_LEADER: Behaviour = Behaviour::Fail(Code::Unavailable, "etcdserver: no leader");
@@ -101,6 +102,23 @@ async fn a_write_that_found_nobody_was_not_applied() {
     let client = client(&[&one.endpoint, &two.endpoint], SHORT);
 
     let error = client.put(put("k", "v")).await.unwrap_err();
+    assert!(matches!(error.failure, Failure::Connect(_)), "{error}");
+    assert_eq!(error.outcome, Outcome::NotApplied);
+}
+
+#[tokio::test]
+async fn a_write_that_got_no_connection_in_time_was_not_applied() {
+    // Nobody accepts, and the queue is full: the system ignores who knocks.
+    let socket = TcpSocket::new_v4().unwrap();
+    socket.bind("127.0.0.1:0".parse().unwrap()).unwrap();
+    let deaf = socket.listen(1).unwrap();
+    let address = deaf.local_addr().unwrap();
+    let _queued = [TcpStream::connect(address).await.unwrap(), TcpStream::connect(address).await.unwrap()];
+    let endpoint = address.to_string();
+    let config = Config { dial_timeout: SHORT, request_timeout: LONG, endpoints: vec![endpoint.clone()] };
+    let replica = Client::connect(config).unwrap().on(&endpoint).unwrap();
+
+    let error = replica.put(put("k", "v")).await.unwrap_err();
     assert!(matches!(error.failure, Failure::Connect(_)), "{error}");
     assert_eq!(error.outcome, Outcome::NotApplied);
 }

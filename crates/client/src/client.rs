@@ -128,8 +128,9 @@ impl Client {
         let deadline = Instant::now() + self.config.request_timeout;
         let mut backoff = BACKOFF_MIN;
         let mut said = None;
+        let mut attempt = 0;
         // Ends at the deadline: every round but the last one sleeps.
-        for attempt in 0.. {
+        loop {
             let index = (first + attempt) % count;
             let replica = &self.replicas[index];
             let give_up = match effect {
@@ -157,8 +158,8 @@ impl Client {
                 sleep(pause).await;
                 backoff = (backoff * 2).min(BACKOFF_MAX);
             }
+            attempt += 1;
         }
-        unreachable!("attempts are not counted to their end")
     }
 }
 

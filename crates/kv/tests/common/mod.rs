@@ -1,6 +1,9 @@
 //! Short ways to say what the tests say often.
 #![allow(dead_code, unreachable_pub)] // each test binary uses its own part
 
+pub mod arbitrary;
+pub mod model;
+
 use bytes::Bytes;
 use synod_kv::{
     Applied, CompactRequest, Compare, DeleteRangeRequest, KeyRange, KeyValue, KvError, Operand, PutRequest,

@@ -197,11 +197,14 @@ impl Formation {
         if plan.nodes().count() > MAX_FOUNDERS {
             return Err(FormationError::TooMany(plan.nodes().count()));
         }
-        let digest = plan.digest();
-        Ok(Formation {
+        Ok(Formation::blank(me, plan))
+    }
+
+    fn blank(me: VoterId, plan: Plan) -> Formation {
+        Formation {
             me,
+            digest: plan.digest(),
             plan,
-            digest,
             memory: Memory::default(),
             members: None,
             peers: BTreeMap::new(),
@@ -210,7 +213,7 @@ impl Formation {
             joining: None,
             waiting: None,
             reported: BTreeSet::new(),
-        })
+        }
     }
 
     /// A server that finds on disk what an [`Effect::PersistThenSend`] left there. What another incarnation
@@ -220,16 +223,12 @@ impl Formation {
     /// # Errors
     /// When the state cannot be read, or as [`Formation::new`].
     pub fn restore(me: VoterId, plan: Plan, state: Bytes) -> Result<Formation, FormationError> {
-        let (incarnation, mut memory) = Memory::decode(state)?;
-        if memory.formed.is_none() {
-            if incarnation != me.incarnation {
-                memory = Memory::default();
-            }
-            return Ok(Formation { memory, ..Formation::new(me, plan)? });
+        let (incarnation, memory) = Memory::decode(state)?;
+        if memory.formed.is_some() {
+            return Ok(Formation { memory, ..Formation::blank(me, plan) });
         }
-        let digest = plan.digest();
-        let only_me = Plan::new(plan.window(), [(me.node, Founder { name: String::new(), peer_urls: vec![] })]);
-        Ok(Formation { memory, plan, digest, ..Formation::new(me, only_me)? })
+        let blank = Formation::new(me, plan)?;
+        Ok(if incarnation == me.incarnation { Formation { memory, ..blank } } else { blank })
     }
 
     /// The first thing to call.
@@ -269,7 +268,8 @@ impl Formation {
         }
         if let FormationMessage::Ask { stance, .. } = &message {
             let void = self.void_of(stance);
-            let answer = FormationMessage::Answer { from: self.me, plan: self.digest, stance: self.stance(), void };
+            let answer =
+                FormationMessage::Answer { from: self.me, plan: self.digest, stance: self.stance(), void };
             step.answer = Some(Outgoing { to: from.node, message: answer });
         }
         self.finish(step)
@@ -566,7 +566,8 @@ impl Formation {
         let mut effects = Vec::new();
         if step.changed {
             let messages = self.asks().chain(step.answer).collect();
-            effects.push(Effect::PersistThenSend { state: self.memory.encode(self.me.incarnation), messages });
+            effects
+                .push(Effect::PersistThenSend { state: self.memory.encode(self.me.incarnation), messages });
         } else {
             effects.extend(step.answer.map(Effect::Send));
         }

@@ -116,10 +116,7 @@ impl FormationMessage {
             Self::ANSWER => {
                 let void = match input.u8()? {
                     0 => None,
-                    1 => Some(Void {
-                        charter: ClusterId(input.u128()?),
-                        dead: decode_nodes(&mut input)?,
-                    }),
+                    1 => Some(Void { charter: ClusterId(input.u128()?), dead: decode_nodes(&mut input)? }),
                     tag => return Err(DecodeError::Unknown { what: "optional void", tag }),
                 };
                 FormationMessage::Answer { from, plan, stance, void }

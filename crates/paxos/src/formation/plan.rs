@@ -49,11 +49,6 @@ impl Plan {
         Plan { window, members }
     }
 
-    /// The window.
-    pub fn window(&self) -> Window {
-        self.window
-    }
-
     /// The initial members, in order.
     pub fn nodes(&self) -> impl Iterator<Item = NodeId> + '_ {
         self.members.keys().copied()
@@ -124,16 +119,15 @@ pub enum Problem {
     Forgotten(ClusterId),
     /// A peer holds this living incarnation for dead: a second server uses the same identity.
     Doubled,
-    /// Half of the founders or more lost their memory of a charter that may have been in force, too many
-    /// to rule out that it decided anything (rule R7).
+    /// A majority of founders lost their memory of a charter that may have been in force: nobody is left to
+    /// rule out that it decided something (rule R7).
     MajorityForgot(ClusterId, BTreeSet<NodeId>),
 }
 
 impl fmt::Display for Problem {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let names = |nodes: &BTreeSet<NodeId>| {
-            nodes.iter().map(ToString::to_string).collect::<Vec<_>>().join(", ")
-        };
+        let names =
+            |nodes: &BTreeSet<NodeId>| nodes.iter().map(ToString::to_string).collect::<Vec<_>>().join(", ");
         match self {
             Problem::Silent(nodes) => write!(f, "waiting to hear from {}", names(nodes)),
             Problem::Unsigned(nodes) => write!(f, "waiting for the signatures of {}", names(nodes)),

@@ -92,6 +92,11 @@ impl Front {
         self.waiting.len()
     }
 
+    /// The names of the commands that wait.
+    pub fn names(&self) -> Vec<CommandId> {
+        self.waiting.keys().map(|&sequence| self.name(sequence)).collect()
+    }
+
     /// Who is told, if anybody leads.
     pub fn leader(&self) -> Option<NodeId> {
         self.leader.map(|(_, node)| node)

@@ -6,9 +6,11 @@
 //! is in [`synodpb`]. The `.proto` files below `proto/` explain each message,
 //! and `build.rs` turns them into the modules of this crate, with `bytes`
 //! fields as [`bytes::Bytes`], so that a value is shared and not copied on its
-//! way through. [`convert`] is where both languages meet that of the store.
+//! way through. [`convert`] is where the first language meets that of the store,
+//! and [`peer`] where the second meets that of the protocol.
 
 pub mod convert;
+pub mod peer;
 
 // Generated, documented in the .proto files as far as there is something to say.
 #[allow(missing_docs, unreachable_pub, clippy::all, rustdoc::all)]

@@ -80,6 +80,7 @@ fn section_1_all_methods_of_etcd_3_6_are_declared() {
 fn our_own_services_can_be_reflected_too() {
     let ours = services("synodpb");
     assert!(ours.contains(&"Admin: Inspect StateAt InjectFault FaultEvents>".to_owned()), "{ours:?}");
+    assert!(ours.contains(&"Paxos: Deliver<> Checkpoint> Form".to_owned()), "{ours:?}");
 }
 
 /// The unusual field numbers, spelled out as bytes: tag, length, content.

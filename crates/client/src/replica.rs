@@ -74,6 +74,12 @@ impl Replica {
         self.once(Effect::Reads, MemberListRequest { linearizable: true }, calls::member_list).await
     }
 
+    /// Who belongs to the cluster, as this replica alone knows it: possibly out
+    /// of date, but answered without a majority too.
+    pub async fn known_members(&self) -> Result<MemberListResponse, ClientError> {
+        self.once(Effect::Reads, MemberListRequest { linearizable: false }, calls::member_list).await
+    }
+
     /// How this replica is, in etcd's terms.
     pub async fn status(&self) -> Result<StatusResponse, ClientError> {
         self.once(Effect::Reads, StatusRequest {}, |channel, request| async move {

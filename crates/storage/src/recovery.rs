@@ -41,6 +41,9 @@ pub enum Loss {
     /// The first sector of a segment is unreadable.
     #[error("the header of segment {0} is damaged")]
     DamagedHeader(SegmentNumber),
+    /// A segment is shorter than it was before its first group.
+    #[error("segment {0} is cut short")]
+    CutShort(SegmentNumber),
     /// A group that was durable is damaged or gone.
     #[error("group {group} of segment {segment} is damaged, and was durable once (up to {durable} was)")]
     DamagedGroup {
@@ -228,6 +231,9 @@ impl Recovered {
         let file = disk.open(&path).map_err(while_doing("opening a segment"))?;
         let bytes = read_all(&*file).map_err(while_doing("reading a segment"))?;
         drop(file);
+        if (bytes.len() as u64) < header.capacity {
+            return Err(OpenError::LostMemory(Loss::CutShort(segment)));
+        }
         let seed = header.seed();
         let mut expected = header.first;
         let mut position = SECTOR;

@@ -109,7 +109,7 @@ pub(crate) struct SegmentHeader {
     pub(crate) number: SegmentNumber,
     /// The number of its first group, the summary. All groups before it were durable.
     pub(crate) first: GroupNumber,
-    /// How many bytes the segment may hold.
+    /// The length of the segment, in bytes, and of its file ever since.
     pub(crate) capacity: u64,
 }
 

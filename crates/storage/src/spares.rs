@@ -99,12 +99,13 @@ impl Spares {
         Ok(true)
     }
 
-    /// A file for a segment of `capacity` bytes. What it holds is worthless. A segment larger than usual
-    /// holds one group, and just grows.
+    /// A file for a segment of `capacity` bytes, of that length. What it holds is worthless. One that is larger
+    /// than usual serves one group, and is not worth filling: its blocks come as they are written.
     pub(crate) fn take(&mut self, capacity: u64) -> io::Result<(String, Box<dyn DiskFile>)> {
         if capacity != self.segment_bytes {
             let path = self.fresh_name();
-            let file = self.disk.create(&path)?;
+            let mut file = self.disk.create(&path)?;
+            file.write_at(capacity.saturating_sub(1), &[0])?;
             return Ok((path, file));
         }
         while !self.prepare(u64::MAX)? {}

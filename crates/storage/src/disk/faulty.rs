@@ -260,7 +260,9 @@ impl FaultyDisk {
         let mut state = self.state();
         let inode = *state.names.get(path).unwrap_or_else(|| panic!("no file {path}"));
         let file = state.files.get_mut(&inode).expect("named files exist");
-        [&mut file.cached, &mut file.device, &mut file.durable].map(change);
+        for layer in [&mut file.cached, &mut file.device, &mut file.durable] {
+            change(layer);
+        }
     }
 }
 

@@ -41,6 +41,8 @@ pub struct Options {
     pub log_bytes: usize,
     /// How many slots ahead of the chosen prefix proposals are kept; later ones are fetched when needed.
     pub ahead_slots: u64,
+    /// How many bytes of such proposals are kept.
+    pub ahead_bytes: usize,
     /// About how many bytes one answer to a fetch carries.
     pub answer_bytes: usize,
     /// How long a hole may last before it is fetched: the proposal is often just behind its announcement.
@@ -54,6 +56,7 @@ impl Default for Options {
         Options {
             log_bytes: 32 << 20,
             ahead_slots: 1024,
+            ahead_bytes: 64 << 20,
             answer_bytes: 1 << 20,
             patience: Duration::from_millis(20),
             retry: Duration::from_millis(250),
@@ -70,6 +73,7 @@ pub struct Learner {
     chosen: Prefix,
     /// Per slot above the chosen prefix, the proposal of the highest ballot heard.
     proposals: BTreeMap<Slot, (Ballot, Value)>,
+    proposal_bytes: usize,
     /// The word of the highest ballot's leader.
     word: Option<Chosen>,
     /// The longest prefix that anybody called chosen.
@@ -100,6 +104,7 @@ impl Learner {
             peers: Vec::new(),
             chosen: applied,
             proposals: BTreeMap::new(),
+            proposal_bytes: 0,
             word: None,
             known: applied,
             log: BTreeMap::new(),
@@ -151,9 +156,12 @@ impl Learner {
         word: Option<Chosen>,
         now: Time,
     ) -> Vec<Effect> {
-        let near = slot.0 <= self.chosen.0 + self.options.ahead_slots;
+        let near = slot.0 <= self.chosen.0 + self.options.ahead_slots
+            && (slot == self.chosen.next() || self.proposal_bytes + value.len() <= self.options.ahead_bytes);
         let newest = self.proposals.get(&slot).is_none_or(|(known, _)| *known < ballot);
         if !self.chosen.contains(slot) && near && newest {
+            self.forget_proposal(slot);
+            self.proposal_bytes += value.len();
             self.proposals.insert(slot, (ballot, value));
         }
         let mut effects = Vec::new();
@@ -236,6 +244,7 @@ impl Learner {
             self.log.clear();
             self.log_bytes = 0;
             self.proposals = self.proposals.split_off(&applied.next());
+            self.proposal_bytes = self.proposals.values().map(|(_, value)| value.len()).sum();
             self.settle(now, &mut effects);
         }
         effects
@@ -307,7 +316,7 @@ impl Learner {
         self.chosen = Prefix::through(slot);
         self.known = self.known.max(self.chosen);
         self.hole_since = None; // some progress; a hole behind this slot is a new one
-        self.proposals.remove(&slot);
+        self.forget_proposal(slot);
         self.log_bytes += value.len();
         self.log.insert(slot, value.clone());
         while self.log_bytes > self.options.log_bytes && self.log.len() > 1 {
@@ -316,6 +325,12 @@ impl Learner {
             }
         }
         effects.push(Effect::Apply { slot, value });
+    }
+
+    fn forget_proposal(&mut self, slot: Slot) {
+        if let Some((_, value)) = self.proposals.remove(&slot) {
+            self.proposal_bytes -= value.len();
+        }
     }
 
     fn fetch(&mut self, now: Time) -> Option<Effect> {

@@ -94,6 +94,11 @@ impl Reader {
         Ticket(self.arrived)
     }
 
+    /// How far this replica has applied, as this reader was told.
+    pub fn applied(&self) -> Prefix {
+        self.configurations.applied()
+    }
+
     /// Reads that wait.
     pub fn waiting(&self) -> bool {
         self.round.is_some() || !self.settling.is_empty() || self.covered < self.arrived

@@ -116,6 +116,9 @@ fn unknown_writes_may_happen_at_any_later_time_or_never() {
     accepted("1 0 ? put 1\n 2 5 6 get -\n 2 7 8 get 1");
     accepted("1 0 1 put 1\n 2 0 ? del yes\n 3 5 6 get 1\n 3 7 8 get -");
     accepted("1 0 ? put 1\n 1 0 ? put 2\n 2 5 6 get 2\n 2 7 8 get 1");
+    // The delete can do without the unknown put, if it comes second; then the get
+    // can have it. The search tries the other way first and must come back.
+    accepted("1 0 ? put 1\n 2 0 18 del yes\n 3 0 19 put 2\n 4 20 21 put 3\n 5 30 31 get 1");
     // But not twice, and not before they were asked for.
     rejected("1 0 ? put 1\n 2 1 2 put 2\n 3 3 4 get 1\n 3 5 6 put 3\n 3 7 8 get 1", &[0, 2, 3, 4]);
     rejected("2 0 1 get 1\n 1 5 ? put 1", &[0, 1]);

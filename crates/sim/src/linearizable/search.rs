@@ -288,3 +288,14 @@ impl Bits {
         &words[..end]
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::is_subset;
+
+    #[test]
+    fn subsets_are_told_from_supersets() {
+        assert!(is_subset(&[], &[]) && is_subset(&[], &[1]) && is_subset(&[0b01], &[0b11, 1]));
+        assert!(!is_subset(&[0b11], &[0b01]) && !is_subset(&[0, 1], &[1]));
+    }
+}

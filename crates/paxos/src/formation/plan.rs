@@ -59,6 +59,11 @@ impl Plan {
         self.members.contains_key(&node)
     }
 
+    /// What was said of `node`.
+    pub fn founder(&self, node: NodeId) -> Option<&Founder> {
+        self.members.get(&node)
+    }
+
     /// The fingerprint.
     pub fn digest(&self) -> PlanDigest {
         PlanDigest(self.genesis(|_| None).cluster.0)

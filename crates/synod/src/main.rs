@@ -1,2 +1,14 @@
-//! The synod binary.
-fn main() {}
+//! The synod binary: one file per subcommand below `commands`.
+
+mod cli;
+mod commands;
+mod duration;
+mod failed;
+mod options;
+mod output;
+
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    cli::main(std::env::args_os())
+}

@@ -340,12 +340,19 @@ impl Restore {
                 },
                 "a put that does not continue its key's history",
             )?;
-            Change::Put(KeyValue { key, value, create_revision, mod_revision: revision, version, lease })
+            Change::Put(KeyValue {
+                key: key.clone(),
+                value,
+                create_revision,
+                mod_revision: revision,
+                version,
+                lease,
+            })
         } else {
             ensure(prev.is_some() || forgotten && history.is_none(), "a removal of nothing")?;
-            Change::Delete { key, revision }
+            Change::Delete { key: key.clone(), revision }
         };
-        view.remember(position, change);
+        view.record(position, &key, |_| change);
         self.last = position;
         self.read += 1;
         Ok(())

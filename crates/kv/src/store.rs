@@ -111,15 +111,31 @@ impl View {
         self.keys.get(key)?.current()
     }
 
-    /// Takes one more change into both maps, the numbers and the hash. The caller has
-    /// made sure that it may happen.
-    fn record(&mut self, position: Position, change: Change) {
-        self.hash = self.hash.after_change(position, &change);
-        self.remember(position, change);
-    }
-
-    /// The same without the hash, which a restored store brings along.
-    pub(crate) fn remember(&mut self, position: Position, change: Change) {
+    /// Takes one more change of `key` into both maps and the numbers: the change that
+    /// `make` makes of what the key is now. The caller has made sure that it may
+    /// happen, and takes care of the hash.
+    pub(crate) fn record(
+        &mut self,
+        position: Position,
+        key: &[u8],
+        make: impl FnOnce(Option<&KeyValue>) -> Change,
+    ) -> Arc<Change> {
+        let change = match self.keys.get_mut(key) {
+            Some(history) => {
+                let change = Arc::new(make(history.current()));
+                if let Some(ended) = history.newest_if_alive() {
+                    self.stats.keys -= 1;
+                    self.stats.bytes_in_use -= ended.footprint();
+                }
+                history.push(position, Arc::clone(&change));
+                change
+            }
+            None => {
+                let change = Arc::new(make(None));
+                self.keys.insert(change.key().clone(), History::new(position, Arc::clone(&change)));
+                change
+            }
+        };
         let footprint = change.footprint();
         self.stats.versions += 1;
         self.stats.bytes_total += footprint;
@@ -127,25 +143,8 @@ impl View {
             self.stats.keys += 1;
             self.stats.bytes_in_use += footprint;
         }
-        let change = Arc::new(change);
         self.changes.insert(position, Arc::clone(&change));
-        match self.keys.get_mut(&change.key()[..]) {
-            Some(history) => {
-                if let Some(before) = history.newest_footprint() {
-                    self.stats.keys -= 1;
-                    self.stats.bytes_in_use -= before;
-                }
-                history.push(position, change);
-            }
-            None => drop(self.keys.insert(change.key().clone(), History::new(position, change))),
-        }
-    }
-}
-
-impl History {
-    /// What the newest change takes, if the key is alive.
-    fn newest_footprint(&self) -> Option<u64> {
-        self.newest_if_alive().map(Change::footprint)
+        change
     }
 }
 
@@ -241,8 +240,10 @@ impl Writer<'_> {
         if self.position.sub == 0 { self.store.view.revision } else { self.position.revision }
     }
 
-    fn change(&mut self, change: Change) {
-        self.store.view.record(self.position, change);
+    fn change(&mut self, key: &[u8], make: impl FnOnce(Option<&KeyValue>) -> Change) {
+        let view = &mut self.store.view;
+        let change = view.record(self.position, key, make);
+        view.hash = view.hash.after_change(self.position, &change);
         self.position.sub += 1;
     }
 
@@ -251,41 +252,45 @@ impl Writer<'_> {
     }
 
     fn put(&mut self, request: &PutRequest) -> Response {
-        let prev = self.store.view.current(&request.key);
-        let kept = || prev.expect("existence was checked before the first write");
-        let value =
-            if request.ignore_value { kept().value.clone() } else { Bytes::copy_from_slice(&request.value) };
-        let lease = if request.ignore_lease { kept().lease } else { request.lease };
         let mod_revision = self.position.revision;
-        let kv = match prev {
-            // All versions of a life share one copy of the key.
-            Some(prev) => KeyValue {
-                key: prev.key.clone(),
-                value,
-                create_revision: prev.create_revision,
-                mod_revision,
-                version: prev.version + 1,
-                lease,
-            },
-            None => KeyValue {
-                key: Bytes::copy_from_slice(&request.key),
-                value,
-                create_revision: mod_revision,
-                mod_revision,
-                version: 1,
-                lease,
-            },
-        };
-        let prev = prev.filter(|_| request.prev_kv).cloned();
-        self.change(Change::Put(kv));
-        Response::Put(PutResponse { prev })
+        let mut prev_kv = None;
+        self.change(&request.key, |prev| {
+            prev_kv = prev.filter(|_| request.prev_kv).cloned();
+            let kept = || prev.expect("existence was checked before the first write");
+            let value = if request.ignore_value {
+                kept().value.clone()
+            } else {
+                Bytes::copy_from_slice(&request.value)
+            };
+            let lease = if request.ignore_lease { kept().lease } else { request.lease };
+            Change::Put(match prev {
+                // All versions of a life share one copy of the key.
+                Some(prev) => KeyValue {
+                    key: prev.key.clone(),
+                    value,
+                    create_revision: prev.create_revision,
+                    mod_revision,
+                    version: prev.version + 1,
+                    lease,
+                },
+                None => KeyValue {
+                    key: Bytes::copy_from_slice(&request.key),
+                    value,
+                    create_revision: mod_revision,
+                    mod_revision,
+                    version: 1,
+                    lease,
+                },
+            })
+        });
+        Response::Put(PutResponse { prev: prev_kv })
     }
 
     fn delete_range(&mut self, request: &DeleteRangeRequest) -> Response {
         let doomed = self.store.view.pairs(&request.range);
         let revision = self.position.revision;
         for kv in &doomed {
-            self.change(Change::Delete { key: kv.key.clone(), revision });
+            self.change(&kv.key, |_| Change::Delete { key: kv.key.clone(), revision });
         }
         Response::DeleteRange(DeleteRangeResponse {
             deleted: doomed.len() as u64,

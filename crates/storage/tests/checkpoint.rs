@@ -1,0 +1,317 @@
+//! Checkpoints: whole or not at all, and never wrong.
+
+use bytes::Bytes;
+use std::sync::Arc;
+use synod_paxos::types::Prefix;
+use synod_storage::checkpoint::{CheckpointError, CheckpointStore, Manifest, RunMeta};
+use synod_storage::disk::{CrashPoint, Disk, Fault, FaultyDisk, MemoryDisk, SharedDisk, Survivors};
+
+type Contents = Vec<Bytes>;
+
+fn shared(disk: &FaultyDisk) -> SharedDisk {
+    Arc::new(disk.clone())
+}
+
+fn block(key: u64, len: usize) -> Bytes {
+    (0..len).map(|n| (n as u64 * 3 + key) as u8).collect()
+}
+
+fn blocks(keys: std::ops::Range<u64>) -> Contents {
+    keys.map(|key| block(key, 10 + key as usize * 150)).collect()
+}
+
+fn manifest(covered: u64, runs: &[RunMeta]) -> Manifest {
+    let meta = Bytes::from(format!("state at {covered}"));
+    Manifest { covered: Prefix(covered), meta, runs: runs.to_vec() }
+}
+
+fn read(store: &CheckpointStore, manifest: &Manifest) -> Result<Contents, CheckpointError> {
+    let mut contents = Vec::new();
+    for run in &manifest.runs {
+        for block in store.read_run(run)? {
+            contents.push(block?);
+        }
+    }
+    Ok(contents)
+}
+
+/// What is found after a start: the checkpoint and all that is in it.
+fn found(disk: &FaultyDisk) -> Result<Option<(Manifest, Contents)>, CheckpointError> {
+    let (store, manifest) = CheckpointStore::open(shared(disk))?;
+    manifest.map(|manifest| Ok((manifest.clone(), read(&store, &manifest)?))).transpose()
+}
+
+/// Checkpoints that grow, rewrite and start over. Calls `commits` before and after each.
+fn story(
+    disk: &FaultyDisk,
+    mut commits: impl FnMut(bool, Option<(Manifest, Contents)>),
+) -> Result<(), CheckpointError> {
+    let (mut store, _) = CheckpointStore::open(shared(disk))?;
+    let mut commit = |store: &mut CheckpointStore, manifest: &Manifest| {
+        let contents = read(store, manifest)?;
+        commits(false, Some((manifest.clone(), contents.clone())));
+        store.commit(manifest)?;
+        commits(true, Some((manifest.clone(), contents)));
+        Ok::<(), CheckpointError>(())
+    };
+    let first = store.write_run(0, 4, blocks(0..5))?;
+    commit(&mut store, &manifest(10, &[first]))?;
+    let second = store.write_run(5, 6, blocks(5..7))?;
+    commit(&mut store, &manifest(20, &[RunMeta { live_bytes: 10, ..first }, second]))?;
+    let rest = store.write_run(3, 4, blocks(3..5))?;
+    commit(&mut store, &manifest(20, &[rest, second]))?;
+    commit(&mut store, &manifest(30, &[rest, second]))?;
+    commits(false, None);
+    store.clear()?;
+    commits(true, None);
+    let mut commit = |store: &mut CheckpointStore, manifest: &Manifest| {
+        let contents = read(store, manifest)?;
+        commits(false, Some((manifest.clone(), contents.clone())));
+        store.commit(manifest)?;
+        commits(true, Some((manifest.clone(), contents)));
+        Ok::<(), CheckpointError>(())
+    };
+    let fetched = store.write_run(0, 9, blocks(0..10))?;
+    commit(&mut store, &manifest(99, &[fetched]))
+}
+
+#[test]
+fn checkpoints_are_kept_and_dropped_runs_are_deleted() {
+    let disk = FaultyDisk::new(1);
+    story(&disk, |_, _| {}).unwrap();
+    let (last, contents) = found(&disk).unwrap().unwrap();
+    assert_eq!((last.covered, contents), (Prefix(99), blocks(0..10)));
+    assert_eq!(disk.paths().len(), 2, "a manifest and a run: {:?}", disk.paths());
+}
+
+#[test]
+fn c1_c2_c3_a_crash_at_any_operation_leaves_the_old_checkpoint_or_the_new() {
+    let mut crashes = 0;
+    for operation in 1..1000 {
+        for point in [CrashPoint::Before, CrashPoint::During, CrashPoint::After] {
+            let disk = FaultyDisk::new(operation);
+            disk.crash_at(operation, point);
+            let (mut old, mut new) = (None, None);
+            let ended = story(&disk, |done, checkpoint| {
+                if done {
+                    old.clone_from(&checkpoint);
+                }
+                new = checkpoint;
+            });
+            if ended.is_ok() {
+                assert!(crashes > 120, "{crashes}");
+                return;
+            }
+            crashes += 1;
+            for seed in 0..16 {
+                let context = format!("crash {point:?} operation {operation}, seed {seed}");
+                let disk = disk.fork(seed);
+                match seed {
+                    0 => disk.process_crash(),
+                    1 => disk.power_cut(Survivors::None),
+                    2 => disk.power_cut(Survivors::All),
+                    _ => disk.power_cut(Survivors::Some),
+                }
+                let now = found(&disk).unwrap_or_else(|error| panic!("{context}: {error}"));
+                assert!(now == old || now == new, "{context}: {:?}", now.map(|(manifest, _)| manifest));
+                let runs = now.as_ref().map_or(0, |(manifest, _)| manifest.runs.len());
+                let files = disk.paths().iter().filter(|path| path.ends_with(".run")).count();
+                assert_eq!(files, runs, "{context}: what is left over is swept away");
+                disk.power_cut(Survivors::None);
+                assert!(found(&disk).unwrap() == now, "{context}: what was acted on stays");
+                story(&disk, |_, _| {}).unwrap_or_else(|error| panic!("{context}: {error}"));
+                assert_eq!(found(&disk).unwrap().unwrap().1, blocks(0..10), "{context}");
+            }
+        }
+    }
+    panic!("it does not end");
+}
+
+/// A checkpoint of two small runs.
+fn small() -> FaultyDisk {
+    let disk = FaultyDisk::new(1);
+    let (mut store, _) = CheckpointStore::open(shared(&disk)).unwrap();
+    let first = store.write_run(0, 2, blocks(0..3)).unwrap();
+    let second = store.write_run(3, 3, [Bytes::new(), block(3, 100)]).unwrap();
+    store.commit(&manifest(5, &[first, second])).unwrap();
+    disk
+}
+
+fn is_damage(error: &CheckpointError) -> bool {
+    matches!(error, CheckpointError::DamagedManifest { .. } | CheckpointError::DamagedRun { .. })
+}
+
+#[test]
+fn d7_every_flipped_byte_is_noticed_and_the_store_can_start_over() {
+    let disk = small();
+    for path in disk.paths() {
+        let good = disk.contents(&path).unwrap();
+        for offset in 0..good.len() {
+            let disk = disk.fork(0);
+            disk.rot(&path, offset, 1 << (offset % 8));
+            let error = found(&disk).expect_err("noticed");
+            assert!(is_damage(&error), "{path} byte {offset}: {error}");
+            if offset % 50 == 0 {
+                CheckpointStore::reset(shared(&disk)).unwrap();
+                assert_eq!(found(&disk).unwrap(), None);
+                story(&disk, |_, _| {}).unwrap();
+            }
+        }
+    }
+}
+
+#[test]
+fn d9_missing_and_shortened_files_are_noticed() {
+    let disk = small();
+    let paths = disk.paths();
+    assert_eq!(paths.len(), 3);
+    for path in &paths {
+        let good = disk.contents(path).unwrap();
+        for len in (0..good.len()).step_by(7) {
+            let disk = disk.fork(0);
+            disk.create(path).unwrap().write_at(0, &good[..len]).unwrap();
+            let error = found(&disk).expect_err("noticed");
+            assert!(is_damage(&error), "{path} {len}: {error}");
+        }
+        let disk = disk.fork(0);
+        disk.remove(path).unwrap();
+        match found(&disk) {
+            // Without a manifest there is no checkpoint: the log or the peers have it all.
+            Ok(checkpoint) => assert!(checkpoint.is_none() && path.ends_with("MANIFEST")),
+            Err(error) => assert!(is_damage(&error), "{error}"),
+        }
+    }
+}
+
+#[test]
+fn d8_a_run_in_the_place_of_another_is_noticed() {
+    let disk = FaultyDisk::new(1);
+    let (mut store, _) = CheckpointStore::open(shared(&disk)).unwrap();
+    let runs = [1u64, 2].map(|n| store.write_run(n, n, [block(n, 200), block(n + 5, 200)]).unwrap());
+    store.commit(&manifest(5, &runs)).unwrap();
+    let [first, second] = [0, 1].map(|n| disk.contents(&format!("store/{}", runs[n].id)).unwrap());
+    let path = format!("store/{}", runs[0].id);
+    for (offset, bytes) in
+        [(0, &second[..]), (24, &second[24..232]), (24, &first[232..440]), (232, &first[24..232])]
+    {
+        let disk = disk.fork(0);
+        disk.misdirect(&path, offset, bytes);
+        assert!(is_damage(&found(&disk).expect_err("noticed")));
+    }
+}
+
+#[test]
+fn d2_a_full_disk_keeps_the_last_checkpoint_and_is_retried_with_space() {
+    let disk = small();
+    let before = found(&disk).unwrap();
+    let (mut store, last) = CheckpointStore::open(shared(&disk)).unwrap();
+    let last = last.unwrap();
+    let used: usize = disk.paths().iter().map(|path| disk.contents(path).unwrap().len()).sum();
+    disk.set_capacity(Some(used as u64 + 50));
+    let error = store.write_run(4, 9, blocks(4..10)).unwrap_err();
+    assert!(matches!(error, CheckpointError::Full { .. }), "{error}");
+    let error = store.commit(&manifest(6, &last.runs)).unwrap_err();
+    assert!(matches!(error, CheckpointError::Full { .. }), "{error}");
+    assert_eq!(found(&disk.fork(0)).unwrap(), before);
+    disk.set_capacity(None);
+    let run = store.write_run(4, 9, blocks(4..10)).unwrap();
+    store.commit(&manifest(6, &[run])).unwrap();
+    disk.power_cut(Survivors::None);
+    assert_eq!(found(&disk).unwrap().unwrap().1, blocks(4..10));
+}
+
+#[test]
+fn d4_no_failed_operation_costs_the_last_checkpoint() {
+    let mut in_doubt = 0;
+    for nth in 1..200 {
+        let disk = FaultyDisk::new(nth);
+        disk.fail_at(nth, Fault::Error);
+        let (mut old, mut new) = (None, None);
+        let ended = story(&disk, |done, checkpoint| {
+            if done {
+                old.clone_from(&checkpoint);
+            }
+            new = checkpoint;
+        });
+        let Err(error) = ended else {
+            // A removal may fail in silence; the last operation of all is one.
+            if disk.operations() < nth {
+                assert!(in_doubt > 5, "{in_doubt}");
+                return;
+            }
+            continue;
+        };
+        in_doubt += usize::from(matches!(error, CheckpointError::Disk { in_doubt: true, .. }));
+        for seed in 0..8 {
+            let disk = disk.fork(seed);
+            disk.power_cut(Survivors::Some);
+            let now = found(&disk).unwrap_or_else(|error| panic!("operation {nth}: {error}"));
+            assert!(now == old || now == new, "operation {nth}");
+        }
+    }
+    panic!("it does not end");
+}
+
+#[test]
+fn a_commit_in_doubt_stops_the_store_until_it_is_opened_again() {
+    let disk = small();
+    let (mut store, last) = CheckpointStore::open(shared(&disk)).unwrap();
+    let next = manifest(6, &last.unwrap().runs);
+    disk.fail_at(disk.operations() + 5, Fault::Error);
+    assert!(matches!(store.commit(&next), Err(CheckpointError::Disk { in_doubt: true, .. })));
+    let operations = disk.operations();
+    assert!(store.commit(&next).is_err() && store.write_run(0, 0, []).is_err() && store.clear().is_err());
+    assert_eq!(disk.operations(), operations);
+    assert!(found(&disk).unwrap().is_some());
+}
+
+#[test]
+fn a_manifest_names_only_runs_that_are_there() {
+    let disk: SharedDisk = Arc::new(MemoryDisk::new());
+    let (mut store, _) = CheckpointStore::open(disk.clone()).unwrap();
+    let run = store.write_run(1, 1, blocks(0..1)).unwrap();
+    for wrong in [RunMeta { bytes: 5, ..run }, RunMeta { blocks: 2, ..run }] {
+        let error = store.commit(&manifest(1, &[wrong])).unwrap_err();
+        assert!(matches!(error, CheckpointError::UnknownRun { run: id } if id == run.id));
+    }
+    store.commit(&manifest(1, &[])).unwrap();
+    store.commit(&manifest(2, &[run])).expect("a run that was written waits for its manifest");
+    store.commit(&manifest(3, &[])).unwrap();
+    assert!(store.commit(&manifest(4, &[run])).is_err(), "gone");
+    assert!(store.read_run(&run).is_err());
+}
+
+#[test]
+fn m3_newer_formats_are_refused_and_left_alone() {
+    for (path, crc_at, crc_of) in [("store/MANIFEST", 16, None), ("store/0000000000000001.run", 20, Some(20))]
+    {
+        let disk = small();
+        let mut bytes = disk.contents(path).unwrap();
+        bytes[8..12].copy_from_slice(&2u32.to_le_bytes());
+        let crc = match crc_of {
+            Some(end) => crc32c::crc32c(&bytes[..end]),
+            None => crc32c::crc32c_append(crc32c::crc32c(&bytes[..16]), &bytes[20..]),
+        };
+        bytes[crc_at..crc_at + 4].copy_from_slice(&crc.to_le_bytes());
+        disk.misdirect(path, 0, &bytes);
+        let files: Vec<_> = disk.paths().iter().map(|path| disk.contents(path)).collect();
+        let error = found(&disk).unwrap_err();
+        assert!(matches!(error, CheckpointError::Format { found: 2, .. }), "{error}");
+        assert_eq!(files, disk.paths().iter().map(|path| disk.contents(path)).collect::<Vec<_>>());
+    }
+}
+
+#[test]
+fn large_runs_are_written_in_pieces() {
+    let dir = tempfile::tempdir().unwrap();
+    let disk: SharedDisk = Arc::new(synod_storage::disk::RealDisk::new(dir.path()));
+    let (mut store, _) = CheckpointStore::open(disk.clone()).unwrap();
+    let run = store.write_run(0, 0, (0..40u64).map(|key| block(key, 300_000))).unwrap();
+    assert_eq!(run.bytes, 40 * 300_000);
+    store.commit(&manifest(1, &[run])).unwrap();
+    let (store, last) = CheckpointStore::open(disk).unwrap();
+    let last = last.unwrap();
+    for (key, found) in store.read_run(&last.runs[0]).unwrap().enumerate() {
+        assert_eq!(found.unwrap(), block(key as u64, 300_000));
+    }
+}

@@ -16,6 +16,7 @@ const FILLING: &str = "wal/filling";
 
 /// Zeroes are written in pieces of this size, in bytes.
 const PIECE: usize = 256 << 10;
+static ZEROES: [u8; PIECE] = [0; PIECE];
 
 pub(crate) struct Spares {
     disk: SharedDisk,
@@ -79,11 +80,10 @@ impl Spares {
             Some(filling) => filling,
             None => (self.disk.create(FILLING)?, 0),
         };
-        let zeroes = [0; PIECE];
         let end = self.segment_bytes.min(filled.saturating_add(budget.max(1)));
         while filled < end {
             let len = PIECE.min(usize::try_from(end - filled).unwrap_or(PIECE));
-            file.write_at(filled, &zeroes[..len])?;
+            file.write_at(filled, &ZEROES[..len])?;
             filled += len as u64;
         }
         // Synced slice by slice, so that no sync of the log has to wait for all of it.

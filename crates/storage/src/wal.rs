@@ -267,6 +267,11 @@ impl WriteAheadLog {
         self.closed.len() + 1
     }
 
+    /// How many bytes its segments hold, room written ahead aside.
+    pub fn bytes(&self) -> u64 {
+        self.closed.iter().map(|segment| segment.capacity).sum::<u64>() + self.active.position
+    }
+
     /// Writes `records` as one group and makes them durable: [`WriteAheadLog::write`], then
     /// [`WriteAheadLog::sync`].
     ///

@@ -4,8 +4,9 @@ mod common;
 
 use common::*;
 use std::cell::Cell;
-use synod_paxos::types::Prefix;
-use synod_storage::disk::{CrashPoint, Fault, FaultyDisk, Survivors};
+use synod_paxos::acceptor::Record;
+use synod_paxos::types::{Prefix, Slot};
+use synod_storage::disk::{CrashPoint, Fault, FaultRates, FaultyDisk, Survivors};
 use synod_storage::recovery::OpenError;
 use synod_storage::wal::{Loss, WalError, WriteAheadLog};
 
@@ -128,11 +129,19 @@ fn d6_groups_torn_in_every_way_are_cut_and_stay_cut() {
         let mut opened = open(&disk).unwrap();
         assert!(book.allows(&opened.records), "seed {seed}");
         cut_seen |= opened.cut;
-        kept_seen[opened.records.len() - 1] = true;
-        // A new group of the same size ends where the torn one did; a torn later one must not be revived.
+        kept_seen[memory(&opened.records).accepted.len() - 1] = true;
+        // A new group of the same size ends where the torn one did; a torn later one must not be revived, also
+        // if the new one is torn in its turn.
         let promise = [promised(9), accepted(9, 2, 571)];
-        let mut records = opened.records;
+        let mut again = Expectation::default();
+        again.settle(&opened.records);
+        again.pending.push(promise.to_vec());
+        opened.log.write(&promise).unwrap();
+        disk.power_cut(Survivors::Some);
+        let mut opened = open(&disk).unwrap();
+        assert!(again.allows(&opened.records), "seed {seed}: {:?}", memory(&opened.records));
         opened.log.append(&promise).unwrap();
+        let mut records = opened.records;
         records.extend(promise);
         disk.power_cut(Survivors::None);
         assert_eq!(memory(&open(&disk).unwrap().records), memory(&records), "seed {seed}");
@@ -247,6 +256,32 @@ fn d11_a_disk_that_turns_read_only_stops_the_log() {
     disk.set_read_only(false);
     assert!(log.append(&[promised(2)]).is_err(), "final");
     assert_eq!(open(&disk).unwrap().records, [promised(1)]);
+}
+
+#[test]
+fn a_disk_that_cannot_be_read_is_no_lost_memory() {
+    let disk = fresh(1);
+    open(&disk).unwrap().log.append(&[promised(1)]).unwrap();
+    disk.set_rates(FaultRates { read_error: 10_000, ..FaultRates::default() });
+    let error = open(&disk).err().unwrap();
+    assert!(matches!(error, OpenError::Disk { .. }) && !error.is_lost_memory(), "{error}");
+    disk.set_rates(FaultRates::default());
+    assert_eq!(open(&disk).unwrap().records, [promised(1)]);
+}
+
+#[test]
+fn a_group_beyond_all_bounds_is_refused_and_breaks_nothing() {
+    let disk = fresh(1);
+    let mut log = open(&disk).unwrap().log;
+    let Record::Accepted { ballot, value, .. } = accepted(1, 1, 8 << 20) else { unreachable!() };
+    let many: Vec<_> =
+        (1..130).map(|slot| Record::Accepted { ballot, slot: Slot(slot), value: value.clone() }).collect();
+    assert!(matches!(log.append(&many), Err(WalError::TooLarge { .. })));
+    let operations = disk.operations();
+    log.append(&[]).unwrap();
+    assert_eq!(disk.operations(), operations, "nothing to write, nothing to sync");
+    log.append(&many[..1]).unwrap();
+    assert_eq!(open(&disk).unwrap().records.len(), 1);
 }
 
 #[test]

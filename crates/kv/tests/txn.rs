@@ -159,6 +159,8 @@ fn tx_04_a_key_changes_once() {
         vec![put("x", ""), then_else(vec![put("y", "")], vec![put("x", "")])],
         vec![then_else(vec![all_of(vec![put("a", ""), put("a", "")])], vec![])],
         vec![delete("a", "c"), delete("e", "g"), delete("b", "f"), put("d", "")],
+        vec![delete("a", "f"), delete("c", "d"), put("e", "")],
+        vec![delete("b", "\0"), delete("a", "c"), put("e", "")],
     ];
     for ops in clash {
         let request = all_of(ops.clone());
@@ -170,6 +172,8 @@ fn tx_04_a_key_changes_once() {
     let fine = [
         vec![delete("a", "c"), delete("b", "d"), delete("b", "")],
         vec![put("c", ""), delete("a", "c"), put("0", "")],
+        vec![delete("a", "b"), delete("e", "f"), put("c", "")],
+        vec![delete("e", "f"), delete("a", "b"), put("c", ""), put("f", "")],
         vec![delete("c", "a"), put("b", "")],
         vec![then_else(vec![put("a", "")], vec![put("a", "")])],
         vec![then_else(vec![put("a", "")], vec![delete("\0", "\0")])],

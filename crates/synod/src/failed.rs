@@ -7,6 +7,7 @@
 use std::fmt::{self, Display};
 use std::process::ExitCode;
 
+use crate::output;
 use synod_client::{ClientError, Failure, Outcome};
 use tonic::Code;
 
@@ -121,7 +122,7 @@ impl Failed {
 
     /// Prints the message on standard error and returns the exit code.
     pub(crate) fn report(&self, personality: Personality) -> ExitCode {
-        eprint!("{}", self.message(personality));
+        output::tell(self.message(personality));
         ExitCode::from(self.code(personality))
     }
 

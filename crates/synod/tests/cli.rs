@@ -6,6 +6,7 @@ use std::process::{Command, Stdio};
 
 use assert_cmd::assert::OutputAssertExt;
 use assert_cmd::cargo::cargo_bin;
+use tokio::net::TcpSocket;
 
 /// A command that no variable of the machine it runs on can disturb.
 fn clean(mut command: Command) -> Command {
@@ -47,10 +48,17 @@ fn run(mut command: Command) -> Run {
     }
 }
 
-/// An address where nothing listens: it was free a moment ago, and stays
-/// reserved for us while the listener that never accepts has gone.
-fn nobody() -> String {
-    TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().to_string()
+/// An address where nobody listens, and where nobody can begin to while this lives.
+struct Nobody {
+    _bound: TcpSocket,
+    endpoint: String,
+}
+
+fn nobody() -> Nobody {
+    let socket = TcpSocket::new_v4().unwrap();
+    socket.bind("127.0.0.1:0".parse().unwrap()).unwrap();
+    let endpoint = socket.local_addr().unwrap().to_string();
+    Nobody { _bound: socket, endpoint }
 }
 
 #[test]
@@ -132,8 +140,9 @@ fn completions_for_every_shell_know_the_commands() {
 
 #[test]
 fn an_unreachable_endpoint_fails_with_advice_and_nothing_on_stdout() {
-    let endpoint = nobody();
-    let run = run(synod(&["--endpoints", &endpoint, "--command-timeout", "300ms", "get", "k"]));
+    let nobody = nobody();
+    let endpoint = &nobody.endpoint;
+    let run = run(synod(&["--endpoints", endpoint, "--command-timeout", "300ms", "get", "k"]));
     assert_eq!(run.code, Some(1));
     assert_eq!(run.stdout, "");
     assert!(run.stderr.contains(&format!("cannot connect to http://{endpoint}")), "{}", run.stderr);
@@ -142,8 +151,9 @@ fn an_unreachable_endpoint_fails_with_advice_and_nothing_on_stdout() {
 
 #[test]
 fn a_write_that_reached_nobody_says_that_nothing_changed() {
-    let endpoint = nobody();
-    let run = run(synod(&["--endpoints", &endpoint, "--command-timeout", "300ms", "put", "k", "v"]));
+    let nobody = nobody();
+    let endpoint = &nobody.endpoint;
+    let run = run(synod(&["--endpoints", endpoint, "--command-timeout", "300ms", "put", "k", "v"]));
     assert_eq!((run.code, run.stdout.as_str()), (Some(1), ""));
     assert!(run.stderr.contains("Nothing was changed."), "{}", run.stderr);
 }
@@ -161,20 +171,22 @@ fn a_write_without_an_answer_is_not_called_a_failure() {
 
 #[test]
 fn the_environment_names_the_endpoints_and_a_flag_beats_it() {
-    let (from_variable, from_flag) = (nobody(), nobody());
+    let (one, other) = (nobody(), nobody());
+    let (from_variable, from_flag) = (&one.endpoint, &other.endpoint);
     let mut command = synod(&["--command-timeout", "300ms", "get", "k"]);
-    command.env("ETCDCTL_ENDPOINTS", &from_variable);
-    assert!(run(command).stderr.contains(&from_variable));
-    let mut command = synod(&["--command-timeout", "300ms", "get", "k", "--endpoints", &from_flag]);
-    command.env("SYNOD_ENDPOINTS", &from_variable).env("ETCDCTL_ENDPOINTS", &from_variable);
+    command.env("ETCDCTL_ENDPOINTS", from_variable);
+    assert!(run(command).stderr.contains(from_variable));
+    let mut command = synod(&["--command-timeout", "300ms", "get", "k", "--endpoints", from_flag]);
+    command.env("SYNOD_ENDPOINTS", from_variable).env("ETCDCTL_ENDPOINTS", from_variable);
     let stderr = run(command).stderr;
-    assert!(stderr.contains(&from_flag) && !stderr.contains(&from_variable), "{stderr}");
+    assert!(stderr.contains(from_flag) && !stderr.contains(from_variable), "{stderr}");
 }
 
 #[test]
 fn the_status_of_nobody_is_a_verdict_and_a_failure() {
-    let endpoint = nobody();
-    let run = run(synod(&["--endpoints", &endpoint, "--command-timeout", "1s", "status"]));
+    let nobody = nobody();
+    let endpoint = &nobody.endpoint;
+    let run = run(synod(&["--endpoints", endpoint, "--command-timeout", "1s", "status"]));
     assert_eq!(run.code, Some(1));
     let last = run.stdout.lines().last().unwrap_or_default();
     assert!(last.starts_with("UNREACHABLE: no replica answers"), "{}", run.stdout);
@@ -183,8 +195,9 @@ fn the_status_of_nobody_is_a_verdict_and_a_failure() {
 
 #[test]
 fn health_of_nobody_is_a_failure() {
-    let endpoint = nobody();
-    let args = ["--endpoints", &endpoint, "--command-timeout", "300ms", "endpoint", "health"];
+    let nobody = nobody();
+    let endpoint = &nobody.endpoint;
+    let args = ["--endpoints", endpoint, "--command-timeout", "300ms", "endpoint", "health"];
     let plain = run(synod(&args));
     assert_eq!((plain.code, plain.stdout.as_str()), (Some(1), ""));
     assert!(plain.stderr.contains(&format!("{endpoint} is unhealthy")), "{}", plain.stderr);

@@ -73,7 +73,7 @@ async fn status(client: &Client, endpoints: Vec<String>, context: &Context) -> R
             (Err(error), endpoint) => {
                 failed = true;
                 let why = reason(&error, context.personality);
-                eprintln!("Failed to get the status of endpoint {endpoint} ({why})");
+                output::tell(format!("Failed to get the status of endpoint {endpoint} ({why})\n"));
             }
         }
     }
@@ -110,7 +110,7 @@ async fn health(client: &Client, endpoints: Vec<String>, context: &Context) -> R
     let unhealthy = healths.iter().filter_map(|health| Some((&health.endpoint, health.error.as_ref()?)));
     if context.format == Format::Simple {
         for (endpoint, error) in unhealthy.clone() {
-            eprintln!("{endpoint} is unhealthy: failed to commit proposal: {error}");
+            output::tell(format!("{endpoint} is unhealthy: failed to commit proposal: {error}\n"));
         }
     }
     match unhealthy.count() {

@@ -89,7 +89,7 @@ pub(crate) async fn run(args: Args, context: &Context) -> Result<(), Failed> {
 fn from_stdin(personality: Personality) -> Result<Option<Bytes>, Failed> {
     let mut stdin = std::io::stdin().lock();
     if personality == Personality::Synod && stdin.is_terminal() {
-        eprintln!("Type the value and end it with Ctrl-D.");
+        output::tell("Type the value and end it with Ctrl-D.\n");
     }
     let mut value = Vec::new();
     stdin

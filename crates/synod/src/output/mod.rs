@@ -205,6 +205,12 @@ pub(crate) fn emit(bytes: impl AsRef<[u8]>) -> Result<(), Failed> {
     emit_to(&mut io::stdout().lock(), bytes.as_ref()).map(|_| ())
 }
 
+/// Says something beside the answer, on standard error. If nobody listens there
+/// either, that is no reason to stop.
+pub(crate) fn tell(text: impl AsRef<str>) {
+    let _ = io::stderr().lock().write_all(text.as_ref().as_bytes());
+}
+
 /// Whether anybody still reads what is written.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Reader {

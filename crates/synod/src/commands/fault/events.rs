@@ -44,7 +44,7 @@ pub(super) async fn watch(replicas: Vec<Replica>, context: &Context) -> Result<(
             }
             Err(error) => {
                 let failed = Failed::call(&error, Call::Read);
-                eprint!("{}", failed.message(context.personality));
+                output::tell(failed.message(context.personality));
                 last_failure = Some(failed);
             }
         }
@@ -61,7 +61,7 @@ pub(super) async fn watch(replicas: Vec<Replica>, context: &Context) -> Result<(
                     return Ok(());
                 }
             }
-            Err(end) => eprintln!("{end}"),
+            Err(end) => output::tell(format!("{end}\n")),
         }
     }
     Err(Failed::new("no replica is left to listen to"))

@@ -160,12 +160,13 @@ pub(crate) async fn run(args: Args, context: &Context) -> Result<(), Failed> {
             let chosen = nodes.some(&random.on).await?;
             let spared = random.spared(chosen.len());
             let seed = random.seed.unwrap_or_else(rand::random);
-            eprintln!("seed {seed}: repeat with --seed {seed}");
+            output::tell(format!("seed {seed}: repeat with --seed {seed}\n"));
             if spared > 0 {
-                eprintln!(
-                    "the last {spared} of {} replicas are spared, so that a majority remembers; name others with --on",
+                output::tell(format!(
+                    "the last {spared} of {} replicas are spared, so that a majority remembers; \
+                     name others with --on\n",
                     chosen.len()
-                );
+                ));
             }
             let struck = chosen.len() - spared;
             for (replica, salt) in chosen.into_iter().take(struck).zip(0..) {
@@ -192,7 +193,7 @@ async fn everywhere(replicas: Vec<Replica>, fault: &Fault, context: &Context) ->
     let mut first_failure = None;
     for replica in replicas {
         if let Err(failed) = inject(replica, fault.clone(), context).await {
-            eprint!("{}", failed.message(context.personality));
+            output::tell(failed.message(context.personality));
             first_failure.get_or_insert(failed);
         }
     }

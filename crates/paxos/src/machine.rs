@@ -131,8 +131,11 @@ impl<A: Clone> Machine<A> {
     /// Applies a change of the cluster, chosen in `slot`. True if it did anything.
     pub fn reconfigure(&mut self, slot: Slot, change: &Change) -> bool {
         let changed = self.membership.apply(slot, change);
-        if let (true, Change::Remove { node }) = (changed, change) {
-            self.sessions.remove(node);
+        if let (true, Change::Remove { node }) = (changed, change)
+            && let Some(session) = self.sessions.get_mut(node)
+        {
+            // Nobody waits there any more. Which names were applied stays known: copies may be under way.
+            session.answers.clear();
         }
         changed
     }

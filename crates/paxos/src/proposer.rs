@@ -97,7 +97,7 @@ struct Reign {
     asked: BTreeMap<NodeId, Time>,
     /// The next slot to propose.
     next: Slot,
-    /// Proposed, and not in the chosen prefix yet.
+    /// Proposed, and not learned here yet. Kept that long even when chosen: nobody else may have heard it.
     flights: BTreeMap<Slot, Flight>,
     /// Every slot from `from` up to here is chosen in this ballot.
     chosen: Prefix,
@@ -179,7 +179,7 @@ impl Proposer {
 
     /// How many slots are proposed and not known chosen.
     pub fn in_flight(&self) -> usize {
-        self.reign.as_ref().map_or(0, |reign| reign.flights.len())
+        self.reign.as_ref().map_or(0, |reign| reign.flights.values().filter(|f| !f.is_chosen()).count())
     }
 
     /// Notes a ballot somebody used, so that the next one of this proposer is above it (PMS-23).
@@ -190,14 +190,24 @@ impl Proposer {
     /// This replica's learner has come this far.
     pub fn on_learned(&mut self, chosen: Prefix) {
         self.chosen = self.chosen.max(chosen);
+        let Some(reign) = self.reign.as_mut() else { return };
+        if reign.chosen < self.chosen {
+            // Others finished what this ballot began, so it has nothing to say of these slots.
+            reign.from = self.chosen.next();
+            reign.next = reign.next.max(reign.from);
+            reign.chosen = self.chosen;
+            reign.announced = self.chosen;
+        }
+        reign.flights = reign.flights.split_off(&self.chosen.next());
+        reign.count();
     }
 
     /// This replica has applied more: the window moves on, and with it what is known of who votes.
     /// `members` are all who learn, voters or not.
     pub fn on_applied(&mut self, configurations: Configurations, members: Vec<NodeId>) {
-        self.chosen = self.chosen.max(configurations.applied());
         self.configurations = configurations;
         self.members = members;
+        self.on_learned(self.configurations.applied());
     }
 
     /// Starts phase 1 with a ballot above every one seen. None while the voters of the first open slot are
@@ -294,14 +304,7 @@ impl Proposer {
         if let Some(flight) = reign.flights.get_mut(&slot) {
             flight.accepted.insert(voter);
         }
-        while let Some(first) = reign.flights.first_entry() {
-            // A slot enters the chosen prefix after all below it, so that the prefix has no hole.
-            if *first.key() != reign.chosen.next() || !first.get().is_chosen() {
-                break;
-            }
-            reign.chosen = Prefix::through(*first.key());
-            first.remove();
-        }
+        reign.count();
     }
 
     /// Somebody promised more. Gives way if it is the present ballot that was refused: a refusal of an old
@@ -332,22 +335,23 @@ impl Proposer {
         effects
     }
 
-    /// Sends again what was not answered in time (PMS-37).
+    /// Sends again what was not answered in time (PMS-37). A chosen value that this replica's learner missed
+    /// goes to that learner again: from there the others can fetch it (PMS-21).
     pub fn tick(&mut self, now: Time) -> Vec<Effect> {
         let retry = self.options.retry;
         let mut effects = Vec::new();
         let chosen = self.word();
         let Some(reign) = self.reign.as_mut() else { return effects };
         for (&slot, flight) in &mut reign.flights {
-            if now.since(flight.sent) < retry || flight.is_chosen() {
+            if now.since(flight.sent) < retry {
                 continue;
             }
             flight.sent = now;
-            let silent =
-                flight.configuration.voters().filter(|v| !flight.accepted.contains(v)).map(|v| v.node);
+            let silent = flight.configuration.voters().filter(|v| !flight.accepted.contains(v));
+            let to = if flight.is_chosen() { vec![self.node] } else { silent.map(|v| v.node).collect() };
             let value = flight.value.clone();
             let message = Message::Accept { ballot: reign.ballot, slot, value, chosen };
-            effects.push(Effect::Send { to: silent.collect(), message });
+            effects.push(Effect::Send { to, message });
         }
         let next = reign.next;
         effects.extend(self.ask(next, now));
@@ -386,7 +390,7 @@ impl Proposer {
             reign.flights = reign.flights.split_off(&trimmed.next());
             return Some(effects);
         }
-        let undecided = reign.flights.len();
+        let undecided = self.in_flight();
         let value = if let Some(value) = found {
             value // P2c; under the new ballot (PMS-33)
         } else if constrained_above {
@@ -467,6 +471,13 @@ struct Promised<'a> {
 }
 
 impl Reign {
+    /// Moves the chosen prefix on. A slot enters it after all below it, so that it has no hole.
+    fn count(&mut self) {
+        while self.flights.get(&self.chosen.next()).is_some_and(Flight::is_chosen) {
+            self.chosen = Prefix::through(self.chosen.next());
+        }
+    }
+
     /// What a majority of `configuration` promised about `slot`; none without a majority. Only voters of
     /// that very slot are listened to (rule R2).
     fn promised_for(&self, slot: Slot, configuration: &Configuration) -> Option<Promised<'_>> {

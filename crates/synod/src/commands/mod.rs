@@ -3,6 +3,7 @@
 pub(crate) mod compaction;
 pub(crate) mod completion;
 pub(crate) mod del;
+pub(crate) mod demo;
 pub(crate) mod endpoint;
 pub(crate) mod fault;
 pub(crate) mod get;

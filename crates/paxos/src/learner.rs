@@ -194,7 +194,7 @@ impl Learner {
         if waiting {
             self.fetch = None;
             if !effects.is_empty() && self.chosen < self.known {
-                effects.extend(self.fetch(now)); // it helped, and there is more
+                effects.extend(self.ask(now)); // it helped, and there is more
             }
         }
         effects
@@ -338,7 +338,12 @@ impl Learner {
             return None;
         }
         self.turn = (self.turn + 1) % self.peers.len();
-        let to = self.peers[self.turn];
+        self.ask(now)
+    }
+
+    /// Asks the peer whose turn it is.
+    fn ask(&mut self, now: Time) -> Option<Effect> {
+        let to = *self.peers.get(self.turn)?;
         self.fetch = Some(Fetch { asked: to, sent: now, installing: false });
         Some(Effect::Send(Outgoing { to, message: Message::Fetch { from: self.chosen.next() } }))
     }

@@ -80,6 +80,8 @@ pub struct Proposer {
     /// The highest round seen in any ballot, used or refused.
     round: u64,
     reign: Option<Reign>,
+    /// The learner lost its memory under this proposer's ballot: begin again with another.
+    again: bool,
     queue: VecDeque<Command>,
     queued_bytes: usize,
     /// Readers wait for the slots up to here.
@@ -150,6 +152,7 @@ impl Proposer {
             members: Vec::new(),
             round: 0,
             reign: None,
+            again: false,
             queue: VecDeque::new(),
             queued_bytes: 0,
             decide: Prefix::EMPTY,
@@ -204,7 +207,14 @@ impl Proposer {
 
     /// This replica has applied more: the window moves on, and with it what is known of who votes.
     /// `members` are all who learn, voters or not.
+    ///
+    /// It may also have applied less, when its learner lost its memory. Values that were learned nowhere else
+    /// are then with the acceptors alone, and it takes a new ballot to hear of them (PMS-22).
     pub fn on_applied(&mut self, configurations: Configurations, members: Vec<NodeId>) {
+        if configurations.applied() < self.configurations.applied() {
+            self.chosen = configurations.applied();
+            self.again |= self.reign.take().is_some();
+        }
         self.configurations = configurations;
         self.members = members;
         self.on_learned(self.configurations.applied());
@@ -235,6 +245,7 @@ impl Proposer {
     pub fn abdicate(&mut self) -> Option<Ballot> {
         self.queue.clear();
         self.queued_bytes = 0;
+        self.again = false;
         self.reign.take().map(|reign| reign.ballot)
     }
 
@@ -322,6 +333,9 @@ impl Proposer {
     /// will carry it. To be called after each turn of input, so that what arrived together is batched.
     pub fn flush(&mut self, now: Time) -> Vec<Effect> {
         let mut effects = Vec::new();
+        if std::mem::take(&mut self.again) {
+            effects.extend(self.campaign(now).unwrap_or_default());
+        }
         while let Some(proposed) = self.propose_next(now) {
             effects.extend(proposed);
         }
@@ -341,7 +355,7 @@ impl Proposer {
         let retry = self.options.retry;
         let mut effects = Vec::new();
         let chosen = self.word();
-        let Some(reign) = self.reign.as_mut() else { return effects };
+        let Some(reign) = self.reign.as_mut() else { return self.flush(now) };
         for (&slot, flight) in &mut reign.flights {
             if now.since(flight.sent) < retry {
                 continue;

@@ -189,8 +189,9 @@ impl Reader {
 
     /// Releases, in order, the reads whose prefix is applied and whose acceptors are still the right ones.
     fn settle(&mut self, now: Time) -> Vec<Effect> {
-        let mut ready = None;
-        let mut again = None;
+        // Reads that had to ask again queue up behind later ones: what counts is the highest ticket.
+        let mut ready: Option<Ticket> = None;
+        let mut again: Option<Ticket> = None;
         let applied = self.configurations.applied();
         while let Some(first) = self.settling.front() {
             if first.need > applied {
@@ -199,9 +200,9 @@ impl Reader {
             // The configuration behind `need`. If this replica has moved on, that slot is applied and what
             // counts is the one behind the applied prefix.
             if self.voters() != Some(&first.asked) {
-                again = Some(first.covers); // another set votes from here on: ask it (rule R8)
+                again = again.max(Some(first.covers)); // another set votes from here on: ask it (rule R8)
             } else {
-                ready = Some(first.covers);
+                ready = ready.max(Some(first.covers));
             }
             self.settling.pop_front();
         }

@@ -44,6 +44,7 @@ pub struct Oracle {
 struct Replay {
     applied: Prefix,
     members: BTreeMap<NodeId, Option<Incarnation>>,
+    removed: BTreeSet<NodeId>,
     voters: BTreeMap<Slot, Voters>,
     sessions: BTreeMap<NodeId, (Generation, BTreeSet<Sequence>)>,
     store: Store,
@@ -67,6 +68,7 @@ impl Oracle {
             replay: Replay {
                 applied: Prefix::EMPTY,
                 members,
+                removed: BTreeSet::new(),
                 voters,
                 sessions: BTreeMap::new(),
                 store: Store::default(),
@@ -99,6 +101,11 @@ impl Oracle {
     /// The state behind `applied`.
     pub fn state(&self, applied: Prefix) -> Answer {
         self.replay.states[usize::try_from(applied.0).expect("runs are short")]
+    }
+
+    /// Was this node ever removed from the cluster?
+    pub fn was_removed(&self, node: NodeId) -> bool {
+        self.replay.removed.contains(&node)
     }
 
     /// The highest ballot `voter` ever durably promised.
@@ -340,6 +347,7 @@ impl Replay {
             Change::Remove { node } => {
                 if voters_of(&self.members).keys().any(|&other| other != node) {
                     self.members.remove(&node);
+                    self.removed.insert(node);
                 }
             }
             Change::Publish { .. } => {}

@@ -664,8 +664,11 @@ impl Running {
     /// If a client waits for this command, here is its answer.
     fn answer(&mut self, name: CommandId, answer: Option<Answer>, ctx: &mut Context) {
         let Some(request) = self.waiting.remove(&name) else { return };
-        let Some(answer) = answer else { panic!("the answer to {name} is lost, and its client waits") };
         ctx.clients.outstanding -= 1;
+        let Some(answer) = answer else {
+            hold!(ctx.oracle.was_removed(name.origin), "answers are kept", "{name} is waited for");
+            return ctx.count("answer lost by a removed member", true);
+        };
         ctx.oracle.on_answered(request, answer);
         ctx.count("write answered", true);
     }

@@ -183,7 +183,7 @@ pub struct World {
 
 /// How long things may go wrong, and how long it may take to come back to order after that.
 const TROUBLE: Duration = Duration::from_millis(1_500);
-const RECOVERY: Duration = Duration::from_millis(6_000);
+const RECOVERY: Duration = Duration::from_millis(10_000);
 
 impl World {
     pub fn new(seed: u64, size: u64, trace: Trace) -> World {
@@ -403,8 +403,8 @@ fn options(rng: &mut ChaCha8Rng) -> Options {
         },
         learner: learner::Options {
             log_bytes: *pick(rng, &[400, 2_000, 1 << 20]),
-            ahead_slots: *pick(rng, &[4, 16, 1024]),
-            ahead_bytes: *pick(rng, &[200, 1 << 20]),
+            ahead_slots: *pick(rng, &[8, 16, 1024]),
+            ahead_bytes: *pick(rng, &[2_000, 1 << 20]),
             answer_bytes: *pick(rng, &[1, 300]),
             patience: millis(3),
             retry: millis(20),

@@ -1,0 +1,166 @@
+//! The acceptor role: a thread that owns the acceptor and its log.
+//!
+//! It takes whatever arrived while the last sync ran, writes all of it as one group, syncs once, and only
+//! then lets the answers go (PMS-27). A write or sync that fails ends the role: nothing more is promised on
+//! a disk that has lied, and what it holds is read again before it is trusted.
+
+use super::mailbox::Mailbox;
+use super::status::Role;
+use super::{AcceptorView, CoreInput, Shared};
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+use synod_paxos::acceptor::{Acceptor, Effect, Limits, Record};
+use synod_paxos::message::{Message, Outgoing};
+use synod_paxos::types::{NodeId, Prefix, VoterId};
+use synod_storage::wal::WriteAheadLog;
+
+/// What the acceptor role is told.
+pub(crate) enum Input {
+    /// A message for an acceptor.
+    Message { from: NodeId, message: Message },
+    /// This replica's durable store covers this much.
+    Trim(Prefix),
+    /// Tell the learner beside it what the log alone can vouch for behind this prefix.
+    Vouch { applied: Prefix },
+    /// The server stops cleanly: confirm the last group on disk.
+    Seal,
+}
+
+/// How long the log may be idle before its last group is sealed (rule R9).
+const SEAL_AFTER: Duration = Duration::from_millis(100);
+
+/// One life of the role. Returns when told to stop; an error says what ended it.
+pub(crate) fn run(
+    shared: &Shared,
+    mailbox: &Arc<Mailbox<Input>>,
+    life: u64,
+    forget: bool,
+) -> Result<(), String> {
+    let (voter, mut log, records) = open(shared, forget)?;
+    let mut acceptor = Acceptor::restore(voter, Limits::default(), records);
+    shared.show_acceptor(Some(view(&acceptor, &log)));
+    shared.core.push(CoreInput::AcceptorUp { life, voter });
+    let mut sealed = true;
+    let mut records: Vec<Record> = Vec::new();
+    loop {
+        let patience = if sealed { Duration::from_secs(1) } else { SEAL_AFTER };
+        let Some(inputs) = mailbox.take(patience) else { return Ok(()) };
+        let idle = inputs.is_empty();
+        let mut replies: Vec<Outgoing> = Vec::new();
+        let mut must_sync = false;
+        let mut trim = None;
+        for input in inputs {
+            for effect in step(shared, &mut acceptor, input, &mut trim, &mut must_sync) {
+                match effect {
+                    Effect::PersistThenSend { record, reply } => {
+                        records.push(record);
+                        replies.push(reply);
+                        must_sync = true;
+                    }
+                    Effect::Persist(record) => records.push(record),
+                    Effect::Send(reply) => shared.send_one(reply),
+                }
+            }
+        }
+        // Shown before any acceptance is answered, so that a reader never hears of less than was answered.
+        shared.show_acceptor(Some(view(&acceptor, &log)));
+        if must_sync || (idle && !records.is_empty()) {
+            let started = Instant::now();
+            log.append(&records).map_err(|error| error.to_string())?;
+            shared.note_sync(started.elapsed());
+            records.clear();
+            sealed = false;
+            shared.send_all(replies);
+        } else if idle && !sealed {
+            log.seal().map_err(|error| error.to_string())?;
+            sealed = true;
+        }
+        if idle {
+            prepare(&mut log)?;
+        }
+        if let Some(upto) = trim {
+            log.trim(upto).map_err(|error| error.to_string())?;
+        }
+    }
+}
+
+fn step(
+    shared: &Shared,
+    acceptor: &mut Acceptor,
+    input: Input,
+    trim: &mut Option<Prefix>,
+    must_sync: &mut bool,
+) -> Vec<Effect> {
+    match input {
+        Input::Message { from, message } => match message {
+            Message::Prepare { ballot, from: first } => vec![acceptor.on_prepare(from, ballot, first)],
+            Message::Accept { ballot, slot, value, chosen } => {
+                let mut effects: Vec<Effect> =
+                    acceptor.on_accept(from, ballot, slot, value).into_iter().collect();
+                effects.extend(chosen.and_then(|chosen| acceptor.on_chosen(chosen)));
+                effects
+            }
+            Message::Chosen(chosen) => acceptor.on_chosen(chosen).into_iter().collect(),
+            _ => Vec::new(),
+        },
+        Input::Trim(upto) => {
+            *trim = Some(upto);
+            acceptor.trim(upto).into_iter().collect()
+        }
+        Input::Vouch { applied } => {
+            shared.tell_learner(super::learner::Input::Recovered(acceptor.chosen_after(applied)));
+            Vec::new()
+        }
+        Input::Seal => {
+            *must_sync = true;
+            Vec::new()
+        }
+    }
+}
+
+fn view(acceptor: &Acceptor, log: &WriteAheadLog) -> AcceptorView {
+    AcceptorView {
+        voter: acceptor.id(),
+        highest: acceptor.highest(),
+        trimmed: acceptor.trimmed(),
+        log_bytes: log.bytes(),
+    }
+}
+
+/// How much of the next segment is filled with zeroes at a time, in bytes, and how often in a row.
+const PREPARE_BYTES: u64 = 4 << 20;
+const PREPARE_TIMES: u32 = 4;
+
+/// Writes the next segment ahead, so that no group has to wait for it.
+fn prepare(log: &mut WriteAheadLog) -> Result<(), String> {
+    for _ in 0..PREPARE_TIMES {
+        if !log.prepare_next(PREPARE_BYTES).map_err(|error| error.to_string())? {
+            break;
+        }
+    }
+    Ok(())
+}
+
+/// Opens the log of the present incarnation. If its memory is lost or in doubt, that acceptor is dead, and
+/// another one begins, with an empty log (rule R1).
+fn open(shared: &Shared, forget: bool) -> Result<(VoterId, WriteAheadLog, Vec<Record>), String> {
+    if forget {
+        shared.home.new_incarnation().map_err(|error| error.to_string())?;
+    }
+    for _ in 0..2 {
+        let identity = shared.home.log_identity().ok_or("the acceptor started before there was a cluster")?;
+        match WriteAheadLog::open(shared.home.disk(), identity, shared.home.log_options()) {
+            Ok(opened) => {
+                let voter = VoterId { node: identity.node, incarnation: identity.incarnation };
+                return Ok((voter, opened.log, opened.records));
+            }
+            Err(error) if error.is_lost_memory() => {
+                tracing::error!(role = Role::Acceptor.name(), %error, "a new incarnation begins");
+                shared.event("memory-lost", format!("acceptor: {error}; a new incarnation begins"));
+                shared.home.new_incarnation().map_err(|error| error.to_string())?;
+            }
+            Err(error) => return Err(error.to_string()),
+        }
+    }
+    Err("a new log was lost at once; the disk cannot be trusted".into())
+}

@@ -1,0 +1,168 @@
+//! The learner's durable side: the applied state, written to disk in the background and read at the start.
+//!
+//! Taking a checkpoint costs the learner a moment: the store's maps are shared with the writer, not copied.
+//! The writer has a thread of its own for the length of one checkpoint.
+
+use super::shared::Shared;
+use super::{State, answer};
+use bytes::Bytes;
+use std::sync::Arc;
+use std::thread::JoinHandle;
+use synod_kv::{Restore, Store};
+use synod_paxos::machine::Machine;
+use synod_paxos::types::Prefix;
+use synod_storage::checkpoint::{CheckpointError, CheckpointStore, Manifest};
+
+/// The size of one block of a run, and of one piece on its way to a peer, in bytes.
+pub(crate) const BLOCK_BYTES: usize = 1 << 20;
+
+/// What was on disk, or the beginning of everything.
+pub(crate) struct Loaded {
+    pub(crate) state: State,
+    pub(crate) durable: Prefix,
+}
+
+/// See the module.
+pub(crate) struct Checkpointer {
+    /// Here, or with the writer.
+    store: Option<CheckpointStore>,
+    writer: Option<JoinHandle<(CheckpointStore, Result<Prefix, CheckpointError>)>>,
+    /// Why no more checkpoints are written in this life.
+    broken: bool,
+}
+
+impl Checkpointer {
+    /// Reads what is on disk. A checkpoint that is damaged is thrown away: the peers have better ones.
+    pub(crate) fn open(shared: &Shared, forget: bool) -> Result<(Checkpointer, Loaded), String> {
+        let disk = shared.home.disk();
+        let reset = || CheckpointStore::reset(shared.home.disk()).map_err(|error| error.to_string());
+        let (store, loaded) = if forget {
+            (reset()?, None)
+        } else {
+            match CheckpointStore::open(disk) {
+                Ok((store, Some(manifest))) => match load(&store, &manifest) {
+                    Ok(state) => (store, Some(Loaded { state, durable: manifest.covered })),
+                    Err(error) => {
+                        tracing::error!(error, "the checkpoint is damaged: another will be fetched");
+                        (reset()?, None)
+                    }
+                },
+                Ok((store, None)) => (store, None),
+                Err(
+                    error @ (CheckpointError::DamagedManifest { .. } | CheckpointError::DamagedRun { .. }),
+                ) => {
+                    tracing::error!(%error, "the checkpoint is damaged: another will be fetched");
+                    (reset()?, None)
+                }
+                Err(error) => return Err(error.to_string()),
+            }
+        };
+        let loaded = match loaded {
+            Some(loaded) => loaded,
+            None => {
+                let genesis = shared.genesis.get().ok_or("the learner started before there was a cluster")?;
+                let state = State { store: Store::new(), machine: Machine::genesis(genesis) };
+                Loaded { state, durable: Prefix::EMPTY }
+            }
+        };
+        Ok((Checkpointer { store: Some(store), writer: None, broken: false }, loaded))
+    }
+
+    /// Is one being written?
+    pub(crate) fn busy(&self) -> bool {
+        self.writer.is_some()
+    }
+
+    /// Writes the state as it is now, in the background.
+    pub(crate) fn start(&mut self, shared: &Arc<Shared>) {
+        let Some(snapshot) = Snapshot::take(shared).filter(|_| !self.broken) else { return };
+        let Some(mut store) = self.store.take() else { return };
+        let written = std::thread::Builder::new().name("checkpoint".into()).spawn(move || {
+            let result = write(&mut store, snapshot);
+            (store, result)
+        });
+        match written {
+            Ok(writer) => self.writer = Some(writer),
+            Err(error) => {
+                tracing::error!(%error, "no thread for a checkpoint");
+                self.broken = true; // the store went with the thread that never was
+            }
+        }
+    }
+
+    /// How far the disk covers, if a checkpoint was just completed.
+    pub(crate) fn poll(&mut self) -> Option<Prefix> {
+        if !self.writer.as_ref().is_some_and(JoinHandle::is_finished) {
+            return None;
+        }
+        self.collect()
+    }
+
+    /// Waits for the writer, so that no two lives write at once.
+    pub(crate) fn finish(mut self) {
+        self.collect();
+    }
+
+    fn collect(&mut self) -> Option<Prefix> {
+        let Ok((store, result)) = self.writer.take()?.join() else {
+            self.broken = true;
+            return None;
+        };
+        self.store = Some(store);
+        match result {
+            Ok(covered) => Some(covered),
+            Err(error) => {
+                // The learner serves on; the log grows until there is room, or somebody looks.
+                tracing::error!(%error, "no checkpoint was written");
+                None
+            }
+        }
+    }
+}
+
+/// The applied state at one slot, shared with the learner and not copied.
+pub(crate) struct Snapshot {
+    /// Everything up to here is in it.
+    pub(crate) covered: Prefix,
+    /// Membership and sessions.
+    pub(crate) machine: Bytes,
+    /// The store.
+    pub(crate) store: synod_kv::Snapshot,
+}
+
+impl Snapshot {
+    /// The state as it is now; none while there is none.
+    pub(crate) fn take(shared: &Shared) -> Option<Snapshot> {
+        let guard = shared.read_state();
+        let state = guard.as_ref()?;
+        let machine = state.machine.encode(answer::encode);
+        Some(Snapshot { covered: state.machine.applied(), machine, store: state.store.snapshot() })
+    }
+}
+
+fn write(store: &mut CheckpointStore, snapshot: Snapshot) -> Result<Prefix, CheckpointError> {
+    let revision = snapshot.store.revision().0;
+    let run = store.write_run(0, revision, snapshot.store.chunks(BLOCK_BYTES))?;
+    store.commit(&Manifest { covered: snapshot.covered, meta: snapshot.machine, runs: vec![run] })?;
+    Ok(snapshot.covered)
+}
+
+fn load(store: &CheckpointStore, manifest: &Manifest) -> Result<State, String> {
+    let mut restore = Restore::new();
+    for run in &manifest.runs {
+        for block in store.read_run(run).map_err(|error| error.to_string())? {
+            restore.push(block.map_err(|error| error.to_string())?).map_err(|error| error.to_string())?;
+        }
+    }
+    let store = restore.finish().map_err(|error| error.to_string())?;
+    let state = State { store, machine: read_machine(manifest.meta.clone())? };
+    if state.machine.applied() != manifest.covered {
+        return Err("store and protocol state are of different slots".into());
+    }
+    Ok(state)
+}
+
+/// Membership and sessions from their form in a checkpoint.
+pub(crate) fn read_machine(bytes: Bytes) -> Result<Machine<super::Answer>, String> {
+    Machine::decode(bytes, answer::decode).map_err(|error| error.to_string())
+}

@@ -1,0 +1,539 @@
+//! The core: one thread on which everything meets that must never wait for a disk.
+//!
+//! A turn takes all that arrived, lets proposer, reader and front look at it, and only then sends what they
+//! have to say: what came in together goes out together. Messages to this replica itself are delivered within
+//! the turn.
+
+use super::forming::Forming;
+use super::learner;
+use super::mailbox::TaskMailbox;
+use super::roles::Supervisor;
+use super::shared::{ReadWaiter, Shared};
+use super::status::PeerStatus;
+use super::upkeep::Upkeep;
+use super::{Applied, CoreInput, Role};
+use rand::{RngExt, SeedableRng};
+use rand_chacha::ChaCha8Rng;
+use std::collections::{BTreeMap, VecDeque};
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::Arc;
+use std::time::Duration;
+use synod_paxos::leadership::{self, Leadership};
+use synod_paxos::membership::Membership;
+use synod_paxos::message::{Message, Outgoing, Progress};
+use synod_paxos::proposer;
+use synod_paxos::reader::{self, Reader, Ticket};
+use synod_paxos::types::{Ballot, NodeId, Prefix, Time};
+use tokio::sync::oneshot;
+use tokio::time::MissedTickBehavior;
+
+/// How long a read question may stay unanswered.
+const READ_RETRY: Duration = Duration::from_millis(50);
+
+/// How often replicas tell each other where they stand.
+const PROGRESS_EVERY: Duration = Duration::from_millis(100);
+
+/// How long nothing that waits may move before the leader is suspected.
+const STALLED_AFTER: Duration = Duration::from_millis(1_000);
+
+/// How many rounds of messages to itself a turn may take before it lets others in.
+const LOCAL_ROUNDS: usize = 64;
+
+/// Everything the core thread owns.
+pub(crate) struct Core {
+    shared: Arc<Shared>,
+    roles: Supervisor,
+    forming: Forming,
+    upkeep: Upkeep,
+    leadership: Option<Leadership>,
+    reader: Option<Reader>,
+    readers: BTreeMap<Ticket, Vec<ReadWaiter>>,
+    /// As applied here; none before the learner's first word.
+    membership: Option<Membership>,
+    /// Where the others stand, and since when they are known to.
+    progress: BTreeMap<NodeId, (Progress, Time)>,
+    /// When each leader's heartbeat last came back.
+    local: VecDeque<Message>,
+    chance: ChaCha8Rng,
+    told_progress: Time,
+    leader: Option<Ballot>,
+    stopping: Option<Stopping>,
+}
+
+/// A clean end under way.
+struct Stopping {
+    done: Option<oneshot::Sender<()>>,
+    deadline: Time,
+}
+
+impl Core {
+    pub(crate) fn new(shared: Arc<Shared>, forming: Forming) -> Core {
+        Core {
+            roles: Supervisor::new(Arc::clone(&shared)),
+            upkeep: Upkeep::new(),
+            forming,
+            leadership: None,
+            reader: None,
+            readers: BTreeMap::new(),
+            membership: None,
+            progress: BTreeMap::new(),
+            local: VecDeque::new(),
+            chance: ChaCha8Rng::seed_from_u64(shared.home.random()),
+            told_progress: Time::default(),
+            leader: None,
+            stopping: None,
+            shared,
+        }
+    }
+
+    /// Runs until the replica is shut down.
+    pub(crate) async fn run(mut self, tick: Duration) {
+        let mut ticks = tokio::time::interval(tick);
+        ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        let shared = Arc::clone(&self.shared);
+        let mailbox: &TaskMailbox<CoreInput> = &shared.core;
+        loop {
+            let ticked = tokio::select! {
+                () = mailbox.arrived() => false,
+                _ = ticks.tick() => true,
+            };
+            self.turn(ticked);
+            if self.stopping.as_ref().is_some_and(|stopping| self.may_stop(stopping)) {
+                return self.stop().await;
+            }
+        }
+    }
+
+    fn turn(&mut self, ticked: bool) {
+        for input in self.shared.core.take() {
+            self.handle(input);
+        }
+        if ticked {
+            self.tick();
+        }
+        self.flush();
+        for _ in 0..LOCAL_ROUNDS {
+            if self.local.is_empty() {
+                break;
+            }
+            for message in std::mem::take(&mut self.local) {
+                self.dispatch(self.shared.node, message);
+            }
+            self.flush();
+        }
+        if !self.local.is_empty() {
+            self.shared.core.wake();
+        }
+    }
+
+    fn handle(&mut self, input: CoreInput) {
+        match input {
+            CoreInput::Peer { from, messages } => {
+                for message in messages {
+                    self.dispatch(from, message);
+                }
+            }
+            CoreInput::Local(messages) => self.local.extend(messages),
+            CoreInput::Connected(node) => {
+                tracing::info!(peer = %node, "connected");
+                if self.leader.is_some_and(|ballot| ballot.node == node) {
+                    self.shared.desk().front.resend();
+                }
+            }
+            CoreInput::Disconnected(node) => {
+                tracing::info!(peer = %node, "disconnected");
+                self.lead(|leadership, now| leadership.on_disconnected(node, now));
+            }
+            CoreInput::Applied(applied) => self.on_applied(applied),
+            CoreInput::Durable { life, prefix } => {
+                if self.roles.is_current(Role::Learner, life) {
+                    self.on_durable(prefix);
+                }
+            }
+            CoreInput::Install { life, from } => {
+                if self.roles.is_current(Role::Learner, life) {
+                    super::inbox::fetch_checkpoint(&self.shared, from);
+                }
+            }
+            CoreInput::AcceptorUp { life, voter } => self.roles.on_acceptor_up(life, voter),
+            CoreInput::LearnerUp { life, applied, durable } => {
+                if self.roles.on_learner_up(life) {
+                    self.on_durable(durable);
+                    self.shared.vouch(applied);
+                }
+            }
+            CoreInput::Ended { role, life, error } => self.roles.on_ended(role, life, error),
+            CoreInput::Fault(fault) => {
+                self.roles.on_fault(fault, self.shared.now());
+                self.follow_proposer_role();
+            }
+            CoreInput::Random(faults) => self.roles.on_random(faults, self.shared.now()),
+            CoreInput::Shutdown(done) => self.begin_stopping(done),
+        }
+    }
+
+    /// Where a message belongs. Those that tell who leads go to everybody who forwards to the leader.
+    fn dispatch(&mut self, from: NodeId, message: Message) {
+        match &message {
+            Message::Prepare { .. } => {
+                self.shared.tell_acceptor(from, message.clone());
+                self.tell_proposer(from, message);
+            }
+            Message::Accept { ballot, slot, value, chosen } => {
+                let (ballot, slot, value, chosen) = (*ballot, *slot, value.clone(), *chosen);
+                self.shared.tell_acceptor(from, message.clone());
+                self.shared.tell_learner(learner::Input::Accept { ballot, slot, value, chosen });
+                self.shared.desk().front.on_leader(ballot);
+                self.tell_proposer(from, message);
+            }
+            Message::Chosen(word) => {
+                self.shared.tell_acceptor(from, message.clone());
+                self.shared.tell_learner(learner::Input::Chosen(*word));
+                self.shared.desk().front.on_leader(word.ballot);
+                self.tell_proposer(from, message);
+            }
+            Message::Heartbeat { ballot, chosen, .. } => {
+                if let Some(word) = chosen {
+                    self.shared.tell_learner(learner::Input::Chosen(*word));
+                }
+                self.shared.desk().front.on_leader(*ballot);
+                self.tell_proposer(from, message);
+            }
+            Message::HeartbeatReply { sent, .. } => {
+                let round_trip = self.shared.now().since(*sent);
+                if let Some(peer) = self.shared.board().peers.get_mut(&from) {
+                    peer.round_trip = Some(round_trip);
+                }
+                self.tell_proposer(from, message);
+            }
+            Message::Abdicate { ballot } => {
+                self.shared.desk().front.on_abdicated(*ballot);
+                self.tell_proposer(from, message);
+            }
+            Message::Fetch { .. } | Message::Entries { .. } | Message::TakeCheckpoint { .. } => {
+                self.shared.tell_learner(learner::Input::Message { from, message });
+            }
+            Message::Progress(progress) => {
+                self.progress.insert(from, (*progress, self.shared.now()));
+                self.shared.tell_learner(learner::Input::Message { from, message });
+            }
+            Message::ReadQuery { question } => {
+                // Answered from what the acceptor shows, without waiting for its disk.
+                if let Some(view) = self.shared.acceptor_view() {
+                    let (question, voter, accepted) = (*question, view.voter, view.highest);
+                    self.send(vec![from], Message::ReadAnswer { question, voter, accepted });
+                }
+            }
+            Message::ReadAnswer { question, voter, accepted } => {
+                let now = self.shared.now();
+                if let Some(reader) = &mut self.reader {
+                    let effects = reader.on_answer(*question, *voter, *accepted, now);
+                    self.after_reading(effects);
+                }
+            }
+            Message::Promise { .. }
+            | Message::Accepted { .. }
+            | Message::Refused { .. }
+            | Message::Submit { .. }
+            | Message::Decide { .. }
+            | Message::HandOver { .. }
+            | Message::LeaderQuery { .. }
+            | Message::LeaderReply { .. } => self.tell_proposer(from, message),
+        }
+    }
+
+    fn tell_proposer(&mut self, from: NodeId, message: Message) {
+        self.lead(|leadership, now| leadership.on_message(from, message, now));
+    }
+
+    /// Lets the proposer role do something, and carries out what it asks for. A panic in it ends this life of
+    /// the role and nothing else.
+    fn lead(&mut self, act: impl FnOnce(&mut Leadership, Time) -> Vec<leadership::Effect>) {
+        let now = self.shared.now();
+        let Some(leadership) = &mut self.leadership else { return };
+        match catch_unwind(AssertUnwindSafe(|| act(leadership, now))) {
+            Ok(effects) => {
+                for effect in effects {
+                    match effect {
+                        leadership::Effect::Send { to, message } => self.send(to, message),
+                        leadership::Effect::Leads(ballot) => {
+                            self.shared.desk().front.on_leader(ballot);
+                            self.shared.event("leader", format!("leads with ballot {ballot}"));
+                        }
+                        leadership::Effect::Follows(ballot) => {
+                            self.shared.event("leader", format!("no longer leads with ballot {ballot}"));
+                        }
+                    }
+                }
+            }
+            Err(_) => {
+                self.leadership = None;
+                self.roles.on_proposer_panic(now);
+            }
+        }
+    }
+
+    fn send(&mut self, mut to: Vec<NodeId>, message: Message) {
+        let all = to.len();
+        to.retain(|&node| node != self.shared.node);
+        if let Some(transport) = self.shared.transport.get().filter(|_| !to.is_empty()) {
+            transport.send(&to, &message);
+        }
+        if to.len() < all {
+            self.local.push_back(message);
+        }
+    }
+
+    fn on_applied(&mut self, applied: Applied) {
+        if !self.roles.is_current(Role::Learner, applied.life) {
+            return; // from a life that is over
+        }
+        let now = self.shared.now();
+        let Applied { membership, chosen, known, log_start, .. } = applied;
+        if let Some(leadership) = &mut self.leadership {
+            leadership.on_applied(&membership);
+            leadership.on_learned(chosen);
+        }
+        let configurations = membership.configurations().clone();
+        let effects = match &mut self.reader {
+            Some(reader) => reader.on_applied(configurations, now),
+            None => {
+                self.reader =
+                    Some(Reader::new(self.shared.home.fresh_generation(), READ_RETRY, configurations));
+                Vec::new()
+            }
+        };
+        self.after_reading(effects);
+        let changed = self.membership.as_ref().is_none_or(|old| old.members() != membership.members());
+        if changed {
+            self.on_members(&membership);
+        }
+        self.membership = Some(membership);
+        let mut board = self.shared.board();
+        board.chosen = chosen;
+        board.known = known;
+        board.log_start = log_start;
+        drop(board);
+        self.follow_proposer_role();
+    }
+
+    fn on_members(&mut self, membership: &Membership) {
+        let others = membership.members().iter().filter(|(node, _)| **node != self.shared.node);
+        let urls: BTreeMap<NodeId, Vec<String>> =
+            others.map(|(&node, member)| (node, member.peer_urls.clone())).collect();
+        let mut board = self.shared.board();
+        board.peers.retain(|node, _| urls.contains_key(node));
+        for &node in urls.keys() {
+            board.peers.entry(node).or_insert_with(|| PeerStatus {
+                node,
+                connected: false,
+                last_heard: None,
+                round_trip: None,
+                chosen: Prefix::EMPTY,
+                applied: Prefix::EMPTY,
+            });
+        }
+        drop(board);
+        if let Some(transport) = self.shared.transport.get() {
+            transport.set_peers(urls);
+        }
+        self.forming.set_members(membership.members().keys().copied().collect());
+    }
+
+    fn on_durable(&mut self, durable: Prefix) {
+        self.shared.board().checkpoint = durable;
+        self.upkeep.durable = durable;
+        self.shared.trim_acceptor(durable);
+    }
+
+    fn tick(&mut self) {
+        let now = self.shared.now();
+        for belonging in self.forming.poll(&self.shared) {
+            if let Some(transport) = self.shared.transport.get() {
+                transport.set_cluster(Some(belonging.genesis.cluster));
+            }
+            let _ = self.shared.genesis.set(belonging.genesis.clone()); // a server takes part in one cluster
+            self.roles.on_cluster(&belonging);
+        }
+        self.roles.tick(now);
+        self.follow_proposer_role();
+        let random = self.chance.random();
+        let eligible = self.roles.is_up(Role::Learner) && self.stopping.is_none();
+        let behind = {
+            let board = self.shared.board();
+            board.known.0.saturating_sub(board.chosen.0)
+        };
+        self.lead(|leadership, now| {
+            leadership.set_eligible(eligible && behind < 16);
+            leadership.tick(now, random)
+        });
+        let effects = self.reader.as_mut().map(|reader| reader.tick(now)).unwrap_or_default();
+        self.after_reading(effects);
+        self.shared.desk().front.tick(now);
+        let stalled =
+            self.shared.desk().front.stalled_since().is_some_and(|at| now.since(at) >= STALLED_AFTER);
+        if stalled {
+            self.lead(|leadership, now| leadership.on_stalled(now));
+        }
+        if now.since(self.told_progress) >= PROGRESS_EVERY {
+            self.told_progress = now;
+            self.tell_progress();
+            self.keep_up(now);
+        }
+        self.note_leader(now);
+    }
+
+    /// Sends what waits in the reader, the front and the proposer.
+    fn flush(&mut self) {
+        let arrived =
+            std::mem::take(&mut *self.shared.reads.lock().unwrap_or_else(std::sync::PoisonError::into_inner));
+        let now = self.shared.now();
+        if let Some(reader) = &mut self.reader {
+            if !arrived.is_empty() {
+                let ticket = reader.on_read();
+                self.readers.insert(ticket, arrived);
+            }
+            let effects = reader.flush(now);
+            self.after_reading(effects);
+        } else {
+            let mut waiting = self.shared.reads.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+            waiting.extend(arrived); // until the learner has said who votes
+        }
+        let told = self.shared.desk().front.flush();
+        for (leader, message) in told {
+            self.send(vec![leader], message);
+        }
+        self.lead(Leadership::flush);
+    }
+
+    fn after_reading(&mut self, effects: Vec<reader::Effect>) {
+        for effect in effects {
+            match effect {
+                reader::Effect::Send(Outgoing { to, message }) => self.send(vec![to], message),
+                reader::Effect::Ready(ticket) => {
+                    let later = self.readers.split_off(&Ticket(ticket.0 + 1));
+                    let ready = std::mem::replace(&mut self.readers, later);
+                    let applied = self.reader_applied();
+                    for waiter in ready.into_values().flatten() {
+                        let _ = waiter.send(Ok(applied)); // the client may have left
+                    }
+                }
+                reader::Effect::Decide(slot) => {
+                    let leader = self.shared.desk().front.leader();
+                    if let Some(leader) = leader {
+                        self.send(vec![leader], Message::Decide { slot });
+                    }
+                }
+            }
+        }
+    }
+
+    fn reader_applied(&self) -> Prefix {
+        self.reader.as_ref().map_or(Prefix::EMPTY, Reader::applied)
+    }
+
+    /// Starts or drops the proposer as its role is up or down. It needs to know who votes.
+    fn follow_proposer_role(&mut self) {
+        if !self.roles.is_up(Role::Proposer) {
+            if self.leadership.take().is_some() {
+                self.leader = None;
+            }
+            return;
+        }
+        if let (None, Some(membership)) = (&self.leadership, &self.membership) {
+            self.leadership = Some(Leadership::new(
+                self.shared.node,
+                self.shared.home.fresh_generation(),
+                proposer::Options::default(),
+                self.shared.config.patience,
+                membership,
+                self.shared.now(),
+            ));
+        }
+    }
+
+    fn tell_progress(&mut self) {
+        let (chosen, checkpoint) = {
+            let board = self.shared.board();
+            (board.chosen, board.checkpoint)
+        };
+        let trimmed = self.shared.acceptor_view().map(|view| view.trimmed).unwrap_or_default();
+        let applied = self.reader_applied();
+        let Some(membership) = &self.membership else { return };
+        let to = membership.members().keys().copied().filter(|&node| node != self.shared.node).collect();
+        self.send(to, Message::Progress(Progress { chosen, applied, durable: checkpoint, trimmed }));
+    }
+
+    /// What a replica sees to by itself now and then: that it votes, and that clients can find it.
+    fn keep_up(&mut self, now: Time) {
+        let recent = |at: Time| now.since(at) < Duration::from_secs(2);
+        let trimmed =
+            self.progress.values().filter(|(_, at)| recent(*at)).map(|(progress, _)| progress.trimmed).max();
+        if let Some(membership) = &self.membership {
+            self.forming.on_members(&self.shared, membership);
+            self.upkeep.run(&self.shared, membership, trimmed.unwrap_or_default(), now);
+        }
+        let mut board = self.shared.board();
+        if let Some(transport) = self.shared.transport.get() {
+            for peer in board.peers.values_mut() {
+                let stats = transport.peer_stats(peer.node);
+                peer.connected = stats.connected;
+                peer.last_heard = stats.last_heard;
+                if let Some((progress, _)) = self.progress.get(&peer.node) {
+                    peer.chosen = progress.chosen;
+                    peer.applied = progress.applied;
+                }
+            }
+        }
+        board.formation = self.forming.describe();
+        board.cluster = self.forming.cluster();
+        board.problem = self.forming.problem();
+        self.roles.show(&mut board);
+    }
+
+    fn note_leader(&mut self, now: Time) {
+        let leader = self.leadership.as_ref().and_then(|leadership| leadership.leader(now));
+        let mut board = self.shared.board();
+        if let Some(ballot) = leader.filter(|&ballot| board.leader.is_none_or(|old| old < ballot)) {
+            board.leader_changes += 1;
+            if ballot.node != self.shared.node && self.leader.is_none_or(|old| old.node != ballot.node) {
+                drop(board);
+                let name = self.shared.config.plan_name(ballot.node);
+                self.shared.event("leader", format!("follows {name}, ballot {ballot}"));
+                board = self.shared.board();
+            }
+        }
+        self.leader = leader.or(self.leader);
+        board.leader = leader;
+    }
+
+    // -- a clean end -------------------------------------------------------------------------------
+
+    fn begin_stopping(&mut self, done: oneshot::Sender<()>) {
+        let now = self.shared.now();
+        self.shared.desk().close();
+        self.lead(Leadership::hand_over);
+        self.stopping = Some(Stopping { done: Some(done), deadline: now + Duration::from_secs(2) });
+    }
+
+    fn may_stop(&self, stopping: &Stopping) -> bool {
+        let leads =
+            self.leadership.as_ref().is_some_and(|leadership| leadership.proposer().leads().is_some());
+        let busy = leads || self.shared.desk().waiting() > 0;
+        !busy || self.shared.now() >= stopping.deadline
+    }
+
+    async fn stop(mut self) {
+        self.leadership = None;
+        self.shared.desk().dismiss();
+        self.readers.clear();
+        self.roles.stop_all().await;
+        if let Some(transport) = self.shared.transport.get() {
+            transport.shutdown().await;
+        }
+        self.shared.home.release();
+        if let Some(done) = self.stopping.take().and_then(|stopping| stopping.done) {
+            let _ = done.send(()); // whoever asked may be gone
+        }
+    }
+}

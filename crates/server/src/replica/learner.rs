@@ -1,0 +1,269 @@
+//! The learner role: a thread that learns what was chosen and applies it.
+//!
+//! It owns the applied state for writing; everybody else reads it under the lock. After each turn it answers
+//! the clients of this replica whose commands it just applied, and tells the core how far it has come. Now
+//! and then it has the state written to disk in the background, so that the log can be trimmed.
+
+use super::checkpoint::{Checkpointer, Loaded};
+use super::handle::{Answer, RequestError};
+use super::mailbox::Mailbox;
+use super::{Applied, CoreInput, Shared, State};
+use std::sync::Arc;
+use std::time::Duration;
+use synod_kv::Request;
+use synod_paxos::learner::{Effect, Learner, Options};
+use synod_paxos::machine::Admission;
+use synod_paxos::message::{Chosen, Message};
+use synod_paxos::types::{Ballot, CommandId, NodeId, Prefix, Slot};
+use synod_paxos::value::{Action, Value};
+
+/// What the learner role is told.
+pub(crate) enum Input {
+    /// A proposal, perhaps with its leader's word on earlier ones.
+    Accept { ballot: Ballot, slot: Slot, value: Value, chosen: Option<Chosen> },
+    /// A leader's word.
+    Chosen(Chosen),
+    /// Another learner's message.
+    Message { from: NodeId, message: Message },
+    /// What this replica's own log vouches for.
+    Recovered(Vec<(Slot, Value)>),
+    /// A checkpoint arrived from another replica; none if it could not be had.
+    Arrived(Option<Box<State>>),
+    /// Write a checkpoint soon, whatever the log's size: something waits for it.
+    Checkpoint,
+}
+
+/// How often a learner looks for holes.
+const TICK: Duration = Duration::from_millis(20);
+
+/// How many slots are applied under one hold of the lock, so that readers get their turn.
+const APPLY_AT_ONCE: usize = 64;
+
+/// How much compacted history is removed at a time.
+const SWEEP_BUDGET: usize = 256;
+
+/// One life of the role. Returns when told to stop; an error says what ended it.
+pub(crate) fn run(
+    shared: &Arc<Shared>,
+    mailbox: &Arc<Mailbox<Input>>,
+    life: u64,
+    forget: bool,
+) -> Result<(), String> {
+    let (mut checkpointer, loaded) = Checkpointer::open(shared, forget)?;
+    let Loaded { state, durable } = loaded;
+    let applied = state.machine.applied();
+    let mut role = LearnerRole {
+        shared: Arc::clone(shared),
+        learner: Learner::new(shared.node, Options::default(), applied),
+        unsaved_bytes: 0,
+        sweeping: true,
+        life,
+    };
+    role.show(state);
+    shared.core.push(CoreInput::LearnerUp { life, applied, durable });
+    role.report();
+    let mut wanted = false; // a checkpoint, when the one under way is done
+    loop {
+        let patience = if role.sweeping { Duration::ZERO } else { TICK };
+        let Some(inputs) = mailbox.take(patience) else {
+            shared.hide_state();
+            checkpointer.finish();
+            return Ok(());
+        };
+        if inputs.is_empty() && role.sweeping {
+            role.sweep();
+        }
+        let now = shared.now();
+        let mut effects = Vec::new();
+        for input in inputs {
+            match input {
+                Input::Checkpoint => wanted = true,
+                Input::Arrived(Some(state)) => {
+                    role.install(*state, &mut effects)?;
+                    wanted = true; // not durable here before it is on this disk
+                }
+                input => effects.extend(role.step(input)),
+            }
+        }
+        effects.extend(role.learner.tick(now));
+        role.carry_out(effects)?;
+        if let Some(durable) = checkpointer.poll() {
+            shared.core.push(CoreInput::Durable { life, prefix: durable });
+        }
+        if !checkpointer.busy() && (wanted || role.unsaved_bytes >= role.checkpoint_bytes()) {
+            role.unsaved_bytes = 0;
+            wanted = false;
+            checkpointer.start(shared);
+        }
+    }
+}
+
+struct LearnerRole {
+    shared: Arc<Shared>,
+    learner: Learner,
+    /// Bytes of values applied since the last checkpoint began.
+    unsaved_bytes: u64,
+    /// Compacted history is left to remove.
+    sweeping: bool,
+    life: u64,
+}
+
+impl LearnerRole {
+    fn step(&mut self, input: Input) -> Vec<Effect> {
+        let now = self.shared.now();
+        match input {
+            Input::Accept { ballot, slot, value, chosen } => {
+                self.learner.on_accept(ballot, slot, value, chosen, now)
+            }
+            Input::Chosen(word) => self.learner.on_chosen(word, now),
+            Input::Recovered(entries) => self.learner.on_recovered(entries, now),
+            Input::Arrived(None) => {
+                self.learner.on_not_installed();
+                Vec::new()
+            }
+            Input::Message { from, message } => match message {
+                Message::Fetch { from: slot } => {
+                    let applied = self.shared.applied();
+                    self.learner.on_fetch(from, slot, applied).into_iter().collect()
+                }
+                Message::Entries { from: first, values, chosen } => {
+                    self.learner.on_entries(first, values, chosen, now)
+                }
+                Message::TakeCheckpoint { applied } => self.learner.on_take_checkpoint(from, applied, now),
+                Message::Progress(progress) => {
+                    self.learner.on_known(progress.chosen, now);
+                    Vec::new()
+                }
+                _ => Vec::new(),
+            },
+            Input::Arrived(Some(_)) | Input::Checkpoint => Vec::new(),
+        }
+    }
+
+    fn carry_out(&mut self, effects: Vec<Effect>) -> Result<(), String> {
+        let mut chosen = Vec::new();
+        for effect in effects {
+            match effect {
+                Effect::Apply { slot, value } => chosen.push((slot, value)),
+                Effect::Send(outgoing) => self.shared.send_one(outgoing),
+                Effect::Install { from } => {
+                    self.shared.core.push(CoreInput::Install { life: self.life, from })
+                }
+            }
+        }
+        for batch in chosen.chunks(APPLY_AT_ONCE) {
+            self.apply(batch)?;
+        }
+        Ok(())
+    }
+
+    /// Applies chosen values in order, answers this replica's clients, and reports.
+    fn apply(&mut self, batch: &[(Slot, Value)]) -> Result<(), String> {
+        let mut answers: Vec<(CommandId, Result<Answer, RequestError>)> = Vec::new();
+        let mut heard = None;
+        {
+            let mut guard = self.shared.write_state();
+            let state = guard.as_mut().expect("shown when this life began");
+            for (slot, value) in batch {
+                self.unsaved_bytes += value.len() as u64;
+                apply_slot(self.shared.node, state, *slot, value, &mut answers)?;
+                self.shared.remember_hash(*slot, state.store.state_hash());
+            }
+            heard = state.machine.generation(self.shared.node).or(heard);
+            self.sweeping |= state.store.sweep(0);
+        }
+        self.shared.answer(answers, heard);
+        self.report();
+        Ok(())
+    }
+
+    /// Another replica's state takes the place of this one's.
+    fn install(&mut self, state: State, effects: &mut Vec<Effect>) -> Result<(), String> {
+        let applied = state.machine.applied();
+        if applied <= self.shared.applied() {
+            self.learner.on_not_installed();
+            return Ok(());
+        }
+        self.show(state);
+        effects.extend(self.learner.on_installed(applied, self.shared.now()));
+        self.report();
+        Ok(())
+    }
+
+    /// Makes `state` what everybody reads, and settles what clients wait for and it already contains.
+    fn show(&mut self, state: State) {
+        self.learner.on_members(state.machine.membership().members().keys().copied());
+        self.sweeping = true;
+        self.shared.show_state(state);
+    }
+
+    fn report(&mut self) {
+        let guard = self.shared.read_state();
+        let Some(state) = guard.as_ref() else { return };
+        let membership = state.machine.membership().clone();
+        drop(guard);
+        self.learner.on_members(membership.members().keys().copied());
+        self.shared.core.push(CoreInput::Applied(Applied {
+            life: self.life,
+            membership,
+            chosen: self.learner.chosen(),
+            known: self.learner.known(),
+            log_start: self.learner.log_start(),
+        }));
+    }
+
+    fn sweep(&mut self) {
+        let mut guard = self.shared.write_state();
+        self.sweeping = guard.as_mut().is_some_and(|state| state.store.sweep(SWEEP_BUDGET));
+    }
+
+    /// After how many bytes of log the next checkpoint is due: so many that writing the whole store again
+    /// costs at most twice what the log itself did.
+    fn checkpoint_bytes(&self) -> u64 {
+        let store = self.shared.read_state().as_ref().map_or(0, |state| state.store.stats().bytes_total);
+        self.shared.config.checkpoint_bytes.max(store / 2)
+    }
+}
+
+/// Applies one chosen value. An error means that this replica cannot go on without diverging.
+fn apply_slot(
+    node: NodeId,
+    state: &mut State,
+    slot: Slot,
+    value: &Value,
+    answers: &mut Vec<(CommandId, Result<Answer, RequestError>)>,
+) -> Result<(), String> {
+    let unreadable = |what: &dyn std::fmt::Display| {
+        format!("slot {slot} holds what this release cannot read: {what}; a newer release may be at work")
+    };
+    for command in value.commands().map_err(|error| unreadable(&error))? {
+        let id = command.id;
+        let answer = match state.machine.admit(&command) {
+            Admission::Stale => continue,
+            Admission::Repeated(answer) => answer.ok_or(RequestError::AnswerLost),
+            Admission::Fresh => {
+                let answer = match command.action {
+                    Action::App(payload) => {
+                        let request = Request::decode(payload).map_err(|error| unreadable(&error))?;
+                        Answer::Store(state.store.apply(&request))
+                    }
+                    Action::Reconfigure(change) => {
+                        Answer::Reconfigured(state.machine.reconfigure(slot, &change))
+                    }
+                };
+                state.machine.answered(id, answer.clone());
+                Ok(answer)
+            }
+        };
+        if id.origin == node {
+            answers.push((id, answer));
+        }
+    }
+    state.machine.advance(slot);
+    Ok(())
+}
+
+/// How far the state is applied; nothing while there is none.
+pub(crate) fn applied_in(state: Option<&State>) -> Prefix {
+    state.map_or(Prefix::EMPTY, |state| state.machine.applied())
+}

@@ -1,0 +1,119 @@
+//! How roles hand things to each other: whatever arrived while the receiver was busy is taken as one batch.
+//! Nothing here sleeps to gather more; under load batches grow by themselves.
+
+use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+use tokio::sync::Notify;
+
+/// A queue with one receiving thread.
+pub(crate) struct Mailbox<T> {
+    inner: Mutex<Inner<T>>,
+    arrived: Condvar,
+    limit: usize,
+}
+
+struct Inner<T> {
+    queue: Vec<T>,
+    closed: bool,
+}
+
+impl<T> Mailbox<T> {
+    /// A mailbox that refuses what may be lost once it holds `limit` items.
+    pub(crate) fn new(limit: usize) -> Mailbox<T> {
+        Mailbox {
+            inner: Mutex::new(Inner { queue: Vec::new(), closed: false }),
+            arrived: Condvar::new(),
+            limit,
+        }
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Inner<T>> {
+        // A panicking holder leaves the queue whole: every critical section is a push or a swap.
+        self.inner.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Puts in something that must arrive, unless the receiver is gone.
+    pub(crate) fn push(&self, item: T) {
+        let mut inner = self.lock();
+        if !inner.closed {
+            inner.queue.push(item);
+            self.arrived.notify_one();
+        }
+    }
+
+    /// Puts in something that may be lost, and is when the receiver does not keep up.
+    pub(crate) fn offer(&self, item: T) {
+        let mut inner = self.lock();
+        if !inner.closed && inner.queue.len() < self.limit {
+            inner.queue.push(item);
+            self.arrived.notify_one();
+        }
+    }
+
+    /// Ends the receiver's life as a crash would: what waits is lost, nothing more comes in.
+    pub(crate) fn close(&self) {
+        let mut inner = self.lock();
+        inner.closed = true;
+        inner.queue.clear();
+        self.arrived.notify_one();
+    }
+
+    /// Everything that waits; waits itself for at most `patience` if that is nothing. None once closed.
+    pub(crate) fn take(&self, patience: Duration) -> Option<Vec<T>> {
+        let inner = self.lock();
+        let (mut inner, _) = self
+            .arrived
+            .wait_timeout_while(inner, patience, |inner| inner.queue.is_empty() && !inner.closed)
+            .unwrap_or_else(PoisonError::into_inner);
+        if inner.closed { None } else { Some(std::mem::take(&mut inner.queue)) }
+    }
+}
+
+/// How much may wait for a task before what may be lost is.
+const TASK_LIMIT: usize = 50_000;
+
+/// A queue whose receiver is a task.
+pub(crate) struct TaskMailbox<T> {
+    queue: Mutex<Vec<T>>,
+    arrived: Notify,
+}
+
+impl<T> TaskMailbox<T> {
+    pub(crate) fn new() -> TaskMailbox<T> {
+        TaskMailbox { queue: Mutex::new(Vec::new()), arrived: Notify::new() }
+    }
+
+    /// Puts something in. Wakes the receiver only if nothing waited before.
+    pub(crate) fn push(&self, item: T) {
+        let mut queue = self.queue.lock().unwrap_or_else(PoisonError::into_inner);
+        queue.push(item);
+        let first = queue.len() == 1;
+        drop(queue);
+        if first {
+            self.arrived.notify_one();
+        }
+    }
+
+    /// Puts in something that may be lost, and is when the receiver does not keep up.
+    pub(crate) fn offer(&self, item: T) {
+        let full = self.queue.lock().unwrap_or_else(PoisonError::into_inner).len() >= TASK_LIMIT;
+        if !full {
+            self.push(item);
+        }
+    }
+
+    /// Wakes the receiver although nothing is in the queue: something waits for it elsewhere.
+    pub(crate) fn wake(&self) {
+        self.arrived.notify_one();
+    }
+
+    /// Until something arrives.
+    pub(crate) async fn arrived(&self) {
+        self.arrived.notified().await;
+    }
+
+    /// Everything that waits.
+    pub(crate) fn take(&self) -> Vec<T> {
+        std::mem::take(&mut *self.queue.lock().unwrap_or_else(PoisonError::into_inner))
+    }
+}

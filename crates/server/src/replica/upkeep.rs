@@ -1,0 +1,62 @@
+//! What a replica sees to by itself: that its acceptor votes, and that the log says where clients find it.
+//!
+//! An acceptor whose incarnation is not the one that votes asks, as an ordinary command, to take the other's
+//! place. It asks only once this replica's durable store covers every trim point of the others (rule R6): a
+//! voter should hold what its predecessor held. Both commands are conditional, so repeating them is harmless.
+
+use super::shared::Shared;
+use std::time::Duration;
+use synod_paxos::membership::{Change, Membership};
+use synod_paxos::types::{Prefix, Time};
+use synod_paxos::value::Action;
+
+/// How long to wait for one such command to be applied before it is repeated.
+const AGAIN: Duration = Duration::from_secs(1);
+
+/// See the module.
+pub(crate) struct Upkeep {
+    /// How far this replica's durable store covers.
+    pub(crate) durable: Prefix,
+    asked: Option<(Change, Time)>,
+}
+
+impl Upkeep {
+    pub(crate) fn new() -> Upkeep {
+        Upkeep { durable: Prefix::EMPTY, asked: None }
+    }
+
+    /// Looks at the membership as applied here, and at `trimmed`, the highest trim point of the others.
+    pub(crate) fn run(&mut self, shared: &Shared, membership: &Membership, trimmed: Prefix, now: Time) {
+        let Some(change) = self.wanted(shared, membership, trimmed) else {
+            self.asked = None;
+            return;
+        };
+        let waits = |(asked, at): &(Change, Time)| *asked == change && now.since(*at) < AGAIN;
+        if self.asked.as_ref().is_some_and(waits) {
+            return;
+        }
+        let submitted = shared.desk().submit(Action::Reconfigure(change.clone()), None, now);
+        if submitted.is_ok() {
+            shared.core.wake();
+            self.asked = Some((change, now));
+        }
+    }
+
+    fn wanted(&self, shared: &Shared, membership: &Membership, trimmed: Prefix) -> Option<Change> {
+        let member = membership.members().get(&shared.node)?;
+        let mine = shared.home.incarnation();
+        if member.voter != Some(mine) {
+            if self.durable < trimmed {
+                shared.checkpoint_soon();
+                return None;
+            }
+            return Some(Change::Replace { node: shared.node, old: member.voter, new: mine });
+        }
+        let config = &shared.config;
+        (member.name != config.name || member.client_urls != config.client_urls).then(|| Change::Publish {
+            node: shared.node,
+            name: config.name.clone(),
+            client_urls: config.client_urls.clone(),
+        })
+    }
+}

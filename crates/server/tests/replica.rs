@@ -1,0 +1,203 @@
+//! Replicas in one process, over real sockets on loopback: the roles, threads and links that a server runs,
+//! without its client API.
+
+use std::collections::BTreeMap;
+use std::net::{SocketAddr, TcpListener};
+use std::time::Duration;
+use synod_kv::{KeyRange, PutRequest, RangeRequest, Request};
+use synod_paxos::election;
+use synod_paxos::formation::{Founder, Plan};
+use synod_paxos::types::{NodeId, Window};
+use synod_server::replica::{
+    Answer, Consistency, Memory, Place, Replica, ReplicaConfig, RequestError, Role, RoleFault,
+};
+
+/// A bound for everything here; nothing takes nearly as long unless it never would end.
+const PATIENCE: Duration = Duration::from_secs(60);
+
+struct Cluster {
+    configs: Vec<ReplicaConfig>,
+    replicas: BTreeMap<usize, Replica>,
+    _directory: tempfile::TempDir,
+}
+
+impl Cluster {
+    fn plan(nodes: usize, durable: bool) -> Cluster {
+        let directory = tempfile::tempdir().expect("a temporary directory");
+        let listeners: Vec<TcpListener> =
+            (0..nodes).map(|_| TcpListener::bind("127.0.0.1:0").expect("a free port")).collect();
+        let addrs: Vec<SocketAddr> = listeners.iter().map(|l| l.local_addr().expect("its address")).collect();
+        let founder = |(i, addr): (usize, &SocketAddr)| {
+            let founder = Founder { name: format!("n{}", i + 1), peer_urls: vec![format!("http://{addr}")] };
+            (NodeId(i as u64 + 1), founder)
+        };
+        let plan = Plan::new(Window::new(16), addrs.iter().enumerate().map(founder));
+        let config = |(i, addr): (usize, &SocketAddr)| ReplicaConfig {
+            name: format!("n{}", i + 1),
+            node: NodeId(i as u64 + 1),
+            place: if durable {
+                Place::Directory(directory.path().join(format!("n{i}")))
+            } else {
+                Place::Memory
+            },
+            plan: plan.clone(),
+            client_urls: vec![format!("http://127.0.0.1:{}", i + 1)],
+            peer_addrs: vec![*addr],
+            allow_faults: true,
+            patience: election::Options::default(),
+            request_timeout: Duration::from_secs(20),
+            checkpoint_bytes: 64 << 10,
+            segment_bytes: 1 << 20,
+        };
+        let configs = addrs.iter().enumerate().map(config).collect();
+        Cluster { configs, replicas: BTreeMap::new(), _directory: directory }
+    }
+
+    async fn start(nodes: usize, durable: bool) -> Cluster {
+        let mut cluster = Cluster::plan(nodes, durable);
+        for i in 0..nodes {
+            cluster.start_one(i).await;
+        }
+        cluster
+    }
+
+    async fn start_one(&mut self, i: usize) {
+        let replica = Replica::start(self.configs[i].clone()).await.expect("a replica starts");
+        self.replicas.insert(i, replica);
+    }
+
+    fn at(&self, i: usize) -> &Replica {
+        &self.replicas[&i]
+    }
+
+    async fn put(&self, i: usize, key: &str, value: &str) -> Result<Answer, RequestError> {
+        let request = Request::Put(PutRequest::new(key.to_owned(), value.to_owned()));
+        self.at(i).propose(request.encode()).await
+    }
+
+    async fn get(&self, i: usize, key: &str) -> Option<String> {
+        let request = RangeRequest::new(KeyRange::single(key.to_owned()));
+        let read = self.at(i).read(Consistency::Linearizable, |store| store.range(&request)).await;
+        let found = read.expect("a read is answered").expect("a plain read is valid");
+        found.kvs.first().map(|pair| String::from_utf8_lossy(&pair.value).into_owned())
+    }
+
+    /// Waits until `what` holds; fails when it never does.
+    async fn until(&self, what: &str, mut holds: impl FnMut(&Cluster) -> bool) {
+        let deadline = tokio::time::Instant::now() + PATIENCE;
+        while !holds(self) {
+            assert!(tokio::time::Instant::now() < deadline, "never came true: {what}");
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+    }
+
+    async fn stop(mut self) {
+        for (_, replica) in std::mem::take(&mut self.replicas) {
+            replica.shutdown().await;
+        }
+    }
+}
+
+fn incarnation(cluster: &Cluster, i: usize) -> Option<u128> {
+    cluster.at(i).status().acceptor.map(|voter| voter.incarnation.0)
+}
+
+fn votes(cluster: &Cluster, i: usize) -> bool {
+    let status = cluster.at(i).status();
+    let mine = status.acceptor.map(|voter| voter.incarnation);
+    mine.is_some() && status.members.iter().any(|(node, member)| *node == status.node && member.voter == mine)
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_one_replica_answered_every_replica_reads() {
+    let cluster = Cluster::start(3, false).await;
+    for i in 0..30 {
+        cluster.put(i % 3, &format!("k{}", i % 7), &format!("v{i}")).await.expect("a put is answered");
+        assert_eq!(cluster.get((i + 1) % 3, &format!("k{}", i % 7)).await, Some(format!("v{i}")));
+    }
+    cluster.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_cluster_of_one_works() {
+    let cluster = Cluster::start(1, true).await;
+    cluster.put(0, "a", "1").await.expect("a put is answered");
+    assert_eq!(cluster.get(0, "a").await.as_deref(), Some("1"));
+    cluster.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn everything_survives_a_restart_of_all() {
+    let mut cluster = Cluster::start(3, true).await;
+    for i in 0..200 {
+        let value = "x".repeat(1000);
+        cluster.put(i % 3, &format!("k{i}"), &value).await.expect("a put is answered");
+    }
+    cluster.until("a checkpoint", |c| c.at(0).status().checkpoint.0 > 0).await;
+    let hash = |c: &Cluster, i| (c.at(i).status().revision, c.at(i).status().state_hash);
+    let before = hash(&cluster, 0);
+    for (_, replica) in std::mem::take(&mut cluster.replicas) {
+        replica.shutdown().await;
+    }
+    for i in 0..3 {
+        cluster.start_one(i).await;
+    }
+    assert_eq!(cluster.get(1, "k199").await, Some("x".repeat(1000)));
+    cluster.until("all as before", |c| (0..3).all(|i| hash(c, i) == before)).await;
+    cluster.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn roles_fail_and_come_back_without_an_error_for_clients() {
+    let cluster = Cluster::start(5, false).await;
+    let mut round = 0;
+    for role in Role::ALL {
+        for memory in [Memory::Keep, Memory::Forget] {
+            for i in 0..2 {
+                round += 1;
+                let before = incarnation(&cluster, i);
+                let restart_after = Some(Duration::from_millis(50));
+                cluster
+                    .at(i)
+                    .fail_role(RoleFault::Stop { role, memory, restart_after })
+                    .expect("faults are allowed");
+                for n in 0..5 {
+                    let key = format!("r{round}-{n}");
+                    cluster.put((i + n) % 5, &key, "v").await.expect("no client sees an error");
+                    assert_eq!(cluster.get((i + n + 1) % 5, &key).await.as_deref(), Some("v"));
+                }
+                cluster.until("it votes again", |c| votes(c, i)).await;
+                if role == Role::Acceptor && memory == Memory::Forget {
+                    cluster.until("a new incarnation", |c| incarnation(c, i) != before).await;
+                }
+                cluster
+                    .until("all equal", |c| {
+                        let state = |i| (c.at(i).status().applied, c.at(i).status().state_hash);
+                        (1..5).all(|i| state(i) == state(0))
+                    })
+                    .await;
+            }
+        }
+    }
+    cluster.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_leader_that_is_shut_down_hands_over() {
+    let mut cluster = Cluster::start(3, true).await;
+    cluster.put(0, "a", "1").await.expect("a put is answered");
+    let leader = |c: &Cluster| {
+        let ballot = c.replicas.values().find_map(|replica| replica.status().leader)?;
+        Some(ballot.node.0 as usize - 1)
+    };
+    cluster.until("somebody leads", |c| leader(c).is_some()).await;
+    let old = leader(&cluster).expect("somebody leads");
+    let replica = cluster.replicas.remove(&old).expect("it runs");
+    replica.shutdown().await;
+    let other = (old + 1) % 3;
+    cluster.put(other, "a", "2").await.expect("a put is answered");
+    assert_eq!(cluster.get(other, "a").await.as_deref(), Some("2"));
+    cluster.start_one(old).await;
+    assert_eq!(cluster.get(old, "a").await.as_deref(), Some("2"));
+    cluster.stop().await;
+}

@@ -201,6 +201,7 @@ impl Election {
     pub fn on_hand_over(&mut self, ballot: Ballot, now: Time) -> Vec<Effect> {
         let current = self.leader.is_none_or(|known| known <= ballot);
         if !self.eligible
+            || !self.voters.contains(&self.node)
             || !current
             || matches!(self.state, State::Leading { .. } | State::Campaigning { .. })
         {
@@ -382,7 +383,7 @@ impl Election {
         if self.voters.iter().filter(lively).count() <= self.voters.len() / 2 {
             return self.give_up(ballot, now);
         }
-        if !self.eligible {
+        if !self.eligible || !self.voters.contains(&self.node) {
             let effects = self.hand_over(now);
             if !effects.is_empty() {
                 return effects;

@@ -51,8 +51,10 @@ pub struct Front {
     /// The first command that the present leader was not told yet.
     unsent: Sequence,
     leader: Option<(Ballot, NodeId)>,
-    /// When something was last applied, sent or renamed.
+    /// When something was last applied, or began to wait.
     progress: Time,
+    /// When everything was last sent again for want of progress.
+    resent: Time,
 }
 
 /// What became of the names when a newer life of this front turned up in the log.
@@ -79,6 +81,7 @@ impl Front {
             unsent: Sequence::FIRST,
             leader: None,
             progress: now,
+            resent: now,
         }
     }
 
@@ -202,8 +205,9 @@ impl Front {
 
     /// Sends everything again when nothing has been applied for too long.
     pub fn tick(&mut self, now: Time) {
-        if !self.waiting.is_empty() && now.since(self.progress) >= self.options.retry {
-            self.progress = now;
+        let since = self.progress.max(self.resent);
+        if !self.waiting.is_empty() && now.since(since) >= self.options.retry {
+            self.resent = now;
             self.resend();
         }
     }

@@ -396,11 +396,11 @@ impl Proposer {
         }
         if trimmed.contains(slot) {
             // Chosen, but what is chosen there these acceptors no longer know: nothing may be proposed
-            // below a trim point. This replica's learner has to come by first; the window sees to that.
+            // below a trim point. This replica's learner has to come by first; the window sees to that,
+            // and the announcement tells it that there is something to fetch.
             reign.from = trimmed.next();
             reign.next = trimmed.next();
             reign.chosen = trimmed;
-            reign.announced = trimmed;
             reign.flights = reign.flights.split_off(&trimmed.next());
             return Some(effects);
         }

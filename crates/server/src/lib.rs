@@ -1,1 +1,10 @@
 //! synod's server crate.
+
+pub mod api;
+pub mod config;
+pub mod http;
+pub mod listen;
+pub mod metrics;
+pub mod peers;
+pub mod replica;
+pub mod run;

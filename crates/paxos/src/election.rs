@@ -96,7 +96,7 @@ pub struct Election {
     failures: u32,
     eligible: bool,
     /// A leader that is heard but does not get this replica's requests done. Its heartbeats count for
-    /// nothing until something moves, or until others vouch for it.
+    /// nothing until something moves here, whatever others say of it.
     distrusted: Option<Ballot>,
 }
 
@@ -256,7 +256,9 @@ impl Election {
             return Vec::new();
         }
         if let Some(ballot) = alive {
-            self.distrusted = None;
+            if self.distrusted == Some(ballot) {
+                return Vec::new(); // it may well live, and be of use to others; here nothing moves
+            }
             if self.leader.is_none_or(|known| known <= ballot) && ballot.node != self.node {
                 self.leader = Some(ballot);
                 self.heard = Some(now);
@@ -274,6 +276,13 @@ impl Election {
     fn majority_is_silent(&self) -> bool {
         let State::Asking { silent, .. } = &self.state else { return false };
         self.voters.iter().filter(|node| silent.contains(node)).count() > self.voters.len() / 2
+    }
+
+    /// An answer to phase 1 came in, and more of it is to come: a campaign that moves is given time.
+    pub fn on_campaign_moves(&mut self, now: Time) {
+        if let State::Campaigning { since } = &mut self.state {
+            *since = now;
+        }
     }
 
     /// The proposer completed phase 1.

@@ -110,6 +110,9 @@ impl Leadership {
     pub fn on_message(&mut self, from: NodeId, message: Message, now: Time) -> Vec<Effect> {
         match message {
             Message::Promise { ballot, voter, from: first, until, trimmed, accepted } => {
+                if until.is_some() && self.proposer.ballot() == Some(ballot) {
+                    self.election.on_campaign_moves(now);
+                }
                 let effects = self.proposer.on_promise(ballot, voter, first, until, trimmed, accepted, now);
                 self.pass_on(effects, now)
             }

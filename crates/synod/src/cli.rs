@@ -43,6 +43,8 @@ pub(crate) enum SynodCommand {
     Status(commands::status::Args),
     /// Break a running cluster on purpose
     Fault(commands::fault::Args),
+    /// Run one replica
+    Server(commands::server::Args),
     /// Start five replicas, let them fail, and prove that nothing was lost
     Demo(commands::demo::Args),
 }
@@ -108,6 +110,11 @@ fn run(personality: Personality, args: Vec<OsString>) -> Result<(), Failed> {
             (etcdctl.options, SynodCommand::Client(etcdctl.command))
         }
     };
+    let command = match command {
+        // A server asks no cluster, and has a runtime of its own.
+        SynodCommand::Server(args) => return commands::server::run(args),
+        command => command,
+    };
     let context = options.resolve(personality, |name| std::env::var(name).ok())?;
     let runtime = tokio::runtime::Runtime::new()
         .map_err(|error| Failed::new(format!("cannot start worker threads: {error}")))?;
@@ -118,6 +125,7 @@ async fn dispatch(command: SynodCommand, context: &Context) -> Result<(), Failed
     match command {
         SynodCommand::Status(args) => commands::status::run(args, context).await,
         SynodCommand::Fault(args) => commands::fault::run(args, context).await,
+        SynodCommand::Server(_) => unreachable!("a server runs before there is a runtime"),
         SynodCommand::Demo(args) => commands::demo::run(args, context).await,
         SynodCommand::Client(command) => match command {
             ClientCommand::Put(args) => commands::put::run(args, context).await,

@@ -9,6 +9,7 @@ pub(crate) mod fault;
 pub(crate) mod get;
 pub(crate) mod member;
 pub(crate) mod put;
+pub(crate) mod server;
 pub(crate) mod status;
 pub(crate) mod txn;
 pub(crate) mod version;

@@ -91,6 +91,8 @@ pub struct Election {
     /// The highest ballot that anybody leads with, and when that leader was last heard.
     leader: Option<Ballot>,
     heard: Option<Time>,
+    /// When it was last heard directly. Only that is passed on, or a rumour would outlive its leader.
+    witnessed: Option<Time>,
     last_tick: Time,
     questions: u64,
     failures: u32,
@@ -112,6 +114,7 @@ impl Election {
             state: State::Following,
             leader: None,
             heard: Some(now),
+            witnessed: None,
             last_tick: now,
             questions: 0,
             failures: 0,
@@ -153,6 +156,7 @@ impl Election {
         }
         self.leader = Some(ballot);
         self.heard = Some(now);
+        self.witnessed = Some(now);
         match &self.state {
             State::Leading { ballot: own, .. } if *own > ballot => Vec::new(),
             State::Leading { .. } | State::Campaigning { .. } => {
@@ -191,6 +195,7 @@ impl Election {
     pub fn on_abdicated(&mut self, ballot: Ballot, now: Time, random: u64) {
         if self.leader == Some(ballot) {
             self.heard = None;
+            self.witnessed = None;
             if self.state == State::Following {
                 self.wait(now, random);
             }
@@ -218,6 +223,7 @@ impl Election {
             return Vec::new();
         }
         self.heard = None;
+        self.witnessed = None;
         self.ask(now, 0)
     }
 
@@ -228,6 +234,7 @@ impl Election {
         }
         self.distrusted = self.leader;
         self.heard = None;
+        self.witnessed = None;
         self.ask(now, 0)
     }
 
@@ -238,7 +245,12 @@ impl Election {
 
     /// "Do you hear a leader?"
     pub fn on_query(&self, from: NodeId, question: QuestionId, now: Time) -> Vec<Effect> {
-        let alive = self.leader(now);
+        let alive = match &self.state {
+            State::Leading { ballot, .. } => Some(*ballot),
+            _ => self
+                .leader
+                .filter(|_| self.witnessed.is_some_and(|at| now.since(at) < self.options.suspicion)),
+        };
         vec![Effect::Send(Outgoing { to: from, message: Message::LeaderReply { question, alive } })]
     }
 
@@ -260,6 +272,9 @@ impl Election {
                 return Vec::new(); // it may well live, and be of use to others; here nothing moves
             }
             if self.leader.is_none_or(|known| known <= ballot) && ballot.node != self.node {
+                if self.leader != Some(ballot) {
+                    self.witnessed = None;
+                }
                 self.leader = Some(ballot);
                 self.heard = Some(now);
                 self.state = State::Following;
@@ -301,6 +316,7 @@ impl Election {
                 // Whoever refused promised `by` to somebody: give that one time to make itself heard.
                 self.state = State::Following;
                 self.heard = Some(now);
+                self.witnessed = None;
                 self.leader = self.leader.max(Some(by)).filter(|ballot| ballot.node != self.node);
                 if self.leader.is_none() {
                     self.wait(now, random);
@@ -424,6 +440,7 @@ impl Election {
             return;
         }
         self.heard = self.heard.map(|at| (at + late).min(now));
+        self.witnessed = self.witnessed.map(|at| (at + late).min(now));
         match &mut self.state {
             State::Leading { heard, .. } => {
                 for at in heard.values_mut() {

@@ -16,7 +16,7 @@
 //! block the rest. Chance, which ends duels (PMS-23), is an input like time.
 
 use crate::message::{Chosen, Message, Outgoing, QuestionId};
-use crate::types::{Ballot, Generation, NodeId, Time};
+use crate::types::{Ballot, Generation, NodeId, Slot, Time};
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
@@ -93,6 +93,8 @@ pub struct Election {
     heard: Option<Time>,
     /// When it was last heard directly. Only that is passed on, or a rumour would outlive its leader.
     witnessed: Option<Time>,
+    /// The highest ballot that anybody prepares with, and how far that phase 1 has come.
+    rival: Option<(Ballot, Slot)>,
     last_tick: Time,
     questions: u64,
     failures: u32,
@@ -115,6 +117,7 @@ impl Election {
             leader: None,
             heard: Some(now),
             witnessed: None,
+            rival: None,
             last_tick: now,
             questions: 0,
             failures: 0,
@@ -169,6 +172,20 @@ impl Election {
                 self.failures = 0;
                 Vec::new()
             }
+        }
+    }
+
+    /// Somebody prepares, from `first` on. If it asks for the next part of a long answer, its campaign moves,
+    /// and is given time to finish. The first part proves nothing: it may be deaf, and campaign for ever.
+    pub fn on_prepare(&mut self, ballot: Ballot, first: Slot, now: Time) {
+        let moves = self.rival.is_some_and(|(known, before)| known == ballot && before < first);
+        if moves || self.rival.is_none_or(|(known, _)| known < ballot) {
+            self.rival = Some((ballot, first));
+        }
+        let idle = !matches!(self.state, State::Leading { .. } | State::Campaigning { .. });
+        if moves && idle {
+            self.state = State::Following;
+            self.heard = Some(now);
         }
     }
 

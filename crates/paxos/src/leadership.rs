@@ -127,8 +127,9 @@ impl Leadership {
             }
             Message::Accept { ballot, .. } => self.heard_leader(ballot, now),
             Message::Chosen(word) => self.heard_leader(word.ballot, now),
-            Message::Prepare { ballot, .. } => {
+            Message::Prepare { ballot, from: first } => {
                 self.proposer.saw(ballot);
+                self.election.on_prepare(ballot, first, now);
                 Vec::new()
             }
             Message::Submit { commands } => {

@@ -183,9 +183,12 @@ impl Election {
             self.rival = Some((ballot, first));
         }
         let idle = !matches!(self.state, State::Leading { .. } | State::Campaigning { .. });
-        if moves && idle {
+        if moves && idle && self.leader.is_none_or(|known| known <= ballot) {
+            // As good as a leader: whoever promised it refuses the one before.
             self.state = State::Following;
+            self.leader = Some(ballot);
             self.heard = Some(now);
+            self.witnessed = Some(now);
         }
     }
 

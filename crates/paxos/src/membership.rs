@@ -233,6 +233,12 @@ impl Configurations {
         self.from.range(..=slot).next_back().map(|(_, configuration)| configuration)
     }
 
+    /// Who voted in the last applied slot: a configuration that has decided something. A newcomer that is
+    /// listed later still has a predecessor that is needed because a majority of the old set may be all that remembers the slots in between.
+    pub fn proven(&self) -> Option<&Configuration> {
+        self.at(Slot(self.applied.0.max(Slot::FIRST.0)))
+    }
+
     /// Who votes in the last slot that is determined: where changes lead.
     pub fn newest(&self) -> &Configuration {
         self.from.last_key_value().map(|(_, configuration)| configuration).expect("never empty")
@@ -249,10 +255,11 @@ impl Configurations {
         *self.from.last_key_value().expect("never empty").0
     }
 
-    /// Notes that everything in `applied` is applied, and forgets what no slot above it needs.
+    /// Notes that everything in `applied` is applied, and forgets what no slot from the last of it on needs.
     fn advance(&mut self, applied: Prefix) {
         self.applied = self.applied.max(applied);
-        let current = self.from.range(..=self.applied.next()).next_back().map(|(&from, _)| from);
+        let last = Slot(self.applied.0.max(Slot::FIRST.0));
+        let current = self.from.range(..=last).next_back().map(|(&from, _)| from);
         if let Some(current) = current {
             self.from = self.from.split_off(&current);
         }

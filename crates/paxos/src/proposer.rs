@@ -411,9 +411,7 @@ impl Proposer {
             Value::no_op() // a gap, to be closed at once (PMS-34)
         } else if !self.queue.is_empty() && undecided < self.options.depth {
             self.next_batch()
-        } else if self.queue.is_empty()
-            && (self.decide.contains(slot) || self.configurations.newest_from() > slot)
-        {
+        } else if self.queue.is_empty() && (self.decide.contains(slot) || self.hurries_change(slot)) {
             Value::no_op() // a reader waits for this slot, or a change of the voters for its window
         } else {
             return (!effects.is_empty()).then_some(effects);
@@ -429,6 +427,13 @@ impl Proposer {
         let message = Message::Accept { ballot, slot, value, chosen };
         effects.push(Effect::Send { to: to.into_iter().collect(), message });
         Some(effects)
+    }
+
+    /// Is a change of the voters on its way that this slot brings closer? Also in the first slot that the new
+    /// ones vote in: only when they have decided one are their predecessors dispensable.
+    fn hurries_change(&self, slot: Slot) -> bool {
+        let from = self.configurations.newest_from();
+        slot <= from && from > Slot::FIRST
     }
 
     fn next_batch(&mut self) -> Value {

@@ -379,7 +379,7 @@ fn notices(meaningless: &Meaningless, members: &BTreeMap<String, Vec<HttpUrl>>) 
     for (name, urls) in members.iter().filter(|(_, urls)| urls.len() > 1) {
         notices.push(format!("{name} is one server with {} peer addresses", urls.len()));
     }
-    if members.len() % 2 == 0 {
+    if members.len().is_multiple_of(2) {
         let (all, fewer, lost) = (members.len(), members.len() - 1, (members.len() - 1) / 2);
         notices.push(format!("{all} servers can lose {lost}, no more than {fewer} can; use an odd number"));
     }

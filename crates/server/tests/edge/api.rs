@@ -242,11 +242,12 @@ async fn mt_1_the_status_says_where_the_replica_stands() {
     };
     assert_eq!(status, expected);
 
-    let mut inner = server.node.inner();
-    inner.status.leader = None;
-    inner.status.problem = Some("acceptor failed".to_owned());
-    inner.status.acceptor.as_mut().unwrap().incarnation.0 = 0xbb;
-    drop(inner);
+    {
+        let mut inner = server.node.inner();
+        inner.status.leader = None;
+        inner.status.problem = Some("acceptor failed".to_owned());
+        inner.status.acceptor.as_mut().unwrap().incarnation.0 = 0xbb;
+    }
     let status = maintenance.status(pb::StatusRequest {}).await.unwrap().into_inner();
     assert_eq!(status.errors, ["etcdserver: no leader", "acceptor failed"]);
     assert_eq!((status.leader, status.is_learner), (0, true));

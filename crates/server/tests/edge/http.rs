@@ -70,10 +70,11 @@ async fn g_3_verbose_lists_every_check_and_subpaths_run_one() {
     assert_eq!(server.get("/readyz/non_learner").await, (200, "ok\n".to_owned()));
     assert_eq!(server.get("/livez/non_learner").await.0, 404);
 
-    let mut inner = server.node.inner();
-    inner.status.acceptor.as_mut().unwrap().incarnation.0 = 0xbb;
-    inner.status.roles[1].state = RoleState::Failed("the disk is gone".to_owned());
-    drop(inner);
+    {
+        let mut inner = server.node.inner();
+        inner.status.acceptor.as_mut().unwrap().incarnation.0 = 0xbb;
+        inner.status.roles[1].state = RoleState::Failed("the disk is gone".to_owned());
+    }
     assert_eq!(server.get("/readyz/non_learner").await.0, 503);
     let (status, report) = server.get("/readyz/data_corruption").await;
     assert_eq!(

@@ -9,7 +9,31 @@ mod cluster;
 use cluster::Sometimes;
 
 /// What must have happened somewhere in a batch, or the batch was too tame to prove anything.
-const SOMETIMES: &[&str] = &["write answered", "read answered"];
+const SOMETIMES: &[&str] = &[
+    "acceptor forgot",
+    "answer found in a checkpoint",
+    "applied from its own log",
+    "checkpoint installed",
+    "command chosen twice",
+    "command of an older life refused",
+    "disk wiped",
+    "front renamed",
+    "hand-over",
+    "leader deposed",
+    "leading proposer stopped",
+    "learner forgot",
+    "log trimmed",
+    "memory replaced by another",
+    "no-op proposed",
+    "promise answered in parts",
+    "read answered",
+    "read asked again after a change of voters",
+    "read reminds the leader",
+    "two values proposed for one slot",
+    "value adopted from a promise",
+    "window reached",
+    "write answered",
+];
 
 #[expect(clippy::disallowed_methods, reason = "how many seeds to run is for whoever runs them to say")]
 fn setting(name: &str, default: u64) -> u64 {

@@ -6,6 +6,7 @@
 //! must be told. Whatever the replicas claim is held against that at once. A broken invariant panics with its
 //! name; `DESIGN` numbers those that hold for clients, `PMS` those of "Paxos Made Simple".
 
+use super::Sometimes;
 use super::store::{Answer, Request, Store};
 use std::collections::{BTreeMap, BTreeSet};
 use synod_paxos::acceptor::Record;
@@ -38,6 +39,8 @@ pub struct Oracle {
     replay: Replay,
     /// Every answer given so far came from a state that covers at most this much.
     answered: Prefix,
+    /// What only the oracle sees happen.
+    pub seen: Sometimes,
 }
 
 /// The log so far, applied by the book.
@@ -45,6 +48,7 @@ struct Replay {
     applied: Prefix,
     members: BTreeMap<NodeId, Option<Incarnation>>,
     removed: BTreeSet<NodeId>,
+    replaced: u64,
     voters: BTreeMap<Slot, Voters>,
     sessions: BTreeMap<NodeId, (Generation, BTreeSet<Sequence>)>,
     store: Store,
@@ -69,6 +73,7 @@ impl Oracle {
                 applied: Prefix::EMPTY,
                 members,
                 removed: BTreeSet::new(),
+                replaced: 0,
                 voters,
                 sessions: BTreeMap::new(),
                 store: Store::default(),
@@ -76,6 +81,13 @@ impl Oracle {
                 requests: BTreeMap::new(),
             },
             answered: Prefix::EMPTY,
+            seen: Sometimes::new(),
+        }
+    }
+
+    fn count(&mut self, what: &'static str, happened: bool) {
+        if happened {
+            *self.seen.entry(what).or_default() += 1;
         }
     }
 
@@ -174,7 +186,13 @@ impl Oracle {
                 "{slot}: {chosen:?} chosen in {earlier}, {value:?} in {ballot}"
             );
         }
-        self.issued.entry(slot).or_default().insert(ballot, value.clone());
+        let rivals = self.issued.entry(slot).or_default();
+        let (adopted, overruled) = (rivals.values().any(|v| v == value), rivals.values().any(|v| v != value));
+        rivals.insert(ballot, value.clone());
+        self.count("value adopted from a promise", adopted);
+        self.count("two values proposed for one slot", overruled);
+        self.count("no-op proposed", value.is_no_op());
+        self.count("window reached", slot == horizon);
     }
 
     /// Some majority promised `ballot`, and leaves `value` free or imposes it.
@@ -261,7 +279,9 @@ impl Oracle {
         hold!(chosen == value, "PMS-2 agreement", "{slot}: {chosen:?} in {first}, {value:?} in {ballot}");
         while let Some((_, value)) = self.chosen.get(&self.replay.applied.next()) {
             let value = value.clone();
+            let replaced = self.replay.replaced;
             self.replay.apply(&value, self.window);
+            self.count("memory replaced by another", self.replay.replaced > replaced);
         }
     }
 
@@ -339,6 +359,7 @@ impl Replay {
             Change::Replace { node, old, new } => {
                 if let Some(voter) = self.members.get_mut(&node).filter(|voter| **voter == old) {
                     *voter = Some(new);
+                    self.replaced += 1;
                 }
             }
             Change::Add { node, .. } => {

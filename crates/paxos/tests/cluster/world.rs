@@ -239,6 +239,7 @@ impl World {
             assert!(self.now < end, "progress (DESIGN 6): not whole again: {}", self.complaint());
             self.step();
         }
+        self.sometimes.append(&mut self.oracle.seen);
         self.sometimes
     }
 
@@ -291,7 +292,7 @@ impl World {
             Event::Client => {
                 self.on_client();
                 if self.now < Time(0) + TROUBLE + TROUBLE / 4 {
-                    let pause = self.rng.random_range(100..if self.troubled { 6_000 } else { 60_000 });
+                    let pause = self.rng.random_range(100..if self.troubled { 20_000 } else { 60_000 });
                     self.plan(pause, Event::Client);
                 }
             }

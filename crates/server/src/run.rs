@@ -35,7 +35,7 @@ use crate::replica::{Place, Replica, ReplicaConfig, StartError};
 
 /// How far ahead of the applied slots may be proposed (the paper's alpha): enough to keep disks and network
 /// busy, little enough that a change of the configuration comes soon.
-const WINDOW: u64 = 1024;
+const WINDOW: u64 = 64;
 
 /// A checkpoint is due after so many bytes of log.
 const CHECKPOINT_BYTES: u64 = 64 << 20;

@@ -145,11 +145,15 @@ fn inspected(status: &ReplicaStatus, ballot_round: u64, faults_allowed: bool) ->
         voters: status
             .members
             .iter()
-            .map(|(node, member)| pb::Voter {
-                node_id: node.0,
-                name: member.name.clone(),
-                incarnation: member.voter.map(|incarnation| incarnation.to_string()).unwrap_or_default(),
-                votes: member.voter.is_some(),
+            .map(|(node, member)| {
+                let in_force = status.voters.iter().find(|voter| voter.node == *node);
+                let incarnation = in_force.map(|voter| voter.incarnation).or(member.voter);
+                pb::Voter {
+                    node_id: node.0,
+                    name: member.name.clone(),
+                    incarnation: incarnation.map(|incarnation| incarnation.to_string()).unwrap_or_default(),
+                    votes: in_force.is_some(),
+                }
             })
             .collect(),
         peers: status

@@ -12,7 +12,7 @@ use std::time::{Duration, Instant};
 use synod_paxos::acceptor::{Acceptor, Effect, Limits, Record};
 use synod_paxos::message::{Message, Outgoing};
 use synod_paxos::types::{NodeId, Prefix, VoterId};
-use synod_storage::wal::WriteAheadLog;
+use synod_storage::wal::{WalError, WriteAheadLog};
 
 /// What the acceptor role is told.
 pub(crate) enum Input {
@@ -41,16 +41,23 @@ pub(crate) fn run(
     shared.show_acceptor(Some(view(&acceptor, &log)));
     shared.core.push(CoreInput::AcceptorUp { life, voter });
     let mut sealed = true;
+    let mut groups: u64 = 0;
     let mut records: Vec<Record> = Vec::new();
     loop {
         let patience = if sealed { Duration::from_secs(1) } else { SEAL_AFTER };
         let Some(inputs) = mailbox.take(patience) else { return Ok(()) };
         let idle = inputs.is_empty();
         let mut replies: Vec<Outgoing> = Vec::new();
-        let mut must_sync = false;
+        let mut must_sync = idle && !records.is_empty();
         let mut trim = None;
+        let mut seal = idle && !sealed;
         for input in inputs {
-            for effect in step(shared, &mut acceptor, input, &mut trim, &mut must_sync) {
+            seal |= matches!(input, Input::Seal);
+            if let Input::Trim(upto) = input {
+                trim = Some(upto);
+                must_sync = true; // a log lets go of segments only once it says so itself
+            }
+            for effect in step(shared, &mut acceptor, input) {
                 match effect {
                     Effect::PersistThenSend { record, reply } => {
                         records.push(record);
@@ -64,19 +71,23 @@ pub(crate) fn run(
         }
         // Shown before any acceptance is answered, so that a reader never hears of less than was answered.
         shared.show_acceptor(Some(view(&acceptor, &log)));
-        if must_sync || (idle && !records.is_empty()) {
+        if must_sync && !records.is_empty() {
             let started = Instant::now();
             log.append(&records).map_err(|error| error.to_string())?;
             shared.note_sync(started.elapsed());
             records.clear();
             sealed = false;
+            groups += 1;
             shared.send_all(replies);
-        } else if idle && !sealed {
+        }
+        if seal {
             log.seal().map_err(|error| error.to_string())?;
             sealed = true;
         }
         if idle {
-            prepare(&mut log)?;
+            prepare(&mut log, PREPARE_IDLE)?;
+        } else if groups.is_multiple_of(PREPARE_EVERY) {
+            prepare(&mut log, PREPARE_BUSY)?;
         }
         if let Some(upto) = trim {
             log.trim(upto).map_err(|error| error.to_string())?;
@@ -84,13 +95,7 @@ pub(crate) fn run(
     }
 }
 
-fn step(
-    shared: &Shared,
-    acceptor: &mut Acceptor,
-    input: Input,
-    trim: &mut Option<Prefix>,
-    must_sync: &mut bool,
-) -> Vec<Effect> {
+fn step(shared: &Shared, acceptor: &mut Acceptor, input: Input) -> Vec<Effect> {
     match input {
         Input::Message { from, message } => match message {
             Message::Prepare { ballot, from: first } => vec![acceptor.on_prepare(from, ballot, first)],
@@ -103,18 +108,12 @@ fn step(
             Message::Chosen(chosen) => acceptor.on_chosen(chosen).into_iter().collect(),
             _ => Vec::new(),
         },
-        Input::Trim(upto) => {
-            *trim = Some(upto);
-            acceptor.trim(upto).into_iter().collect()
-        }
+        Input::Trim(upto) => acceptor.trim(upto).into_iter().collect(),
         Input::Vouch { applied } => {
             shared.tell_learner(super::learner::Input::Recovered(acceptor.chosen_after(applied)));
             Vec::new()
         }
-        Input::Seal => {
-            *must_sync = true;
-            Vec::new()
-        }
+        Input::Seal => Vec::new(),
     }
 }
 
@@ -127,18 +126,19 @@ fn view(acceptor: &Acceptor, log: &WriteAheadLog) -> AcceptorView {
     }
 }
 
-/// How much of the next segment is filled with zeroes at a time, in bytes, and how often in a row.
-const PREPARE_BYTES: u64 = 4 << 20;
-const PREPARE_TIMES: u32 = 4;
+/// How much of the next segment is filled with zeroes at a time, in bytes: much when there is nothing else to
+/// do, little under load, and then only after every so many groups, because it costs a sync.
+const PREPARE_IDLE: u64 = 4 << 20;
+const PREPARE_BUSY: u64 = 512 << 10;
+const PREPARE_EVERY: u64 = 16;
 
-/// Writes the next segment ahead, so that no group has to wait for it.
-fn prepare(log: &mut WriteAheadLog) -> Result<(), String> {
-    for _ in 0..PREPARE_TIMES {
-        if !log.prepare_next(PREPARE_BYTES).map_err(|error| error.to_string())? {
-            break;
-        }
+/// Writes some of the next segment ahead, so that no group has to wait for it. A disk without room for that
+/// may still have room in the segment at hand.
+fn prepare(log: &mut WriteAheadLog, budget: u64) -> Result<(), String> {
+    match log.prepare_next(budget) {
+        Ok(_) | Err(WalError::Full { .. }) => Ok(()),
+        Err(error) => Err(error.to_string()),
     }
-    Ok(())
 }
 
 /// Opens the log of the present incarnation. If its memory is lost or in doubt, that acceptor is dead, and

@@ -129,6 +129,10 @@ impl Supervisor {
         }
         post.threaded = false;
         post.up = false;
+        if role == Role::Acceptor {
+            self.shared.show_acceptor(None); // its last turn may have shown it after it was told to stop
+        }
+        let post = self.post(role);
         if let Some(error) = error {
             // A role that was told to stop may meet an error on its way out; then it is stopped, not failed.
             if post.state == RoleState::Running {

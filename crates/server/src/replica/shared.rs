@@ -349,6 +349,10 @@ impl Shared {
             members: state
                 .map(|state| state.machine.membership().members().clone().into_iter().collect())
                 .unwrap_or_default(),
+            voters: state
+                .and_then(|state| state.machine.membership().configurations().proven())
+                .map(|configuration| configuration.voters().collect())
+                .unwrap_or_default(),
             window: state.map_or(0, |s| s.machine.membership().configurations().window().slots()),
             peers: peers.collect(),
             uptime: self.started.elapsed(),

@@ -114,8 +114,10 @@ pub struct ReplicaStatus {
     pub store_bytes: u64,
     /// The 99th percentile of recent log syncs.
     pub sync_p99: Option<Duration>,
-    /// The members as applied here, with the incarnations that vote.
+    /// The members as applied here. A voter listed there may not be in force yet.
     pub members: Vec<(NodeId, Member)>,
+    /// Who voted in the last applied slot.
+    pub voters: Vec<VoterId>,
     /// The window of this cluster, in slots.
     pub window: u64,
     /// The other replicas.

@@ -82,6 +82,10 @@ fn status() -> ReplicaStatus {
             (NodeId(1), member("n1", 2380, Some(0xa1))),
             (NodeId(3), member("n3", 2384, None)),
         ],
+        voters: vec![
+            VoterId { node: NodeId(1), incarnation: Incarnation(0xa1) },
+            VoterId { node: NodeId(2), incarnation: Incarnation(0xa2) },
+        ],
         window: 64,
         peers: vec![PeerStatus {
             node: NodeId(2),

@@ -199,9 +199,9 @@ fn roles(status: &ReplicaStatus) -> Vec<pb::RoleStatus> {
 fn told(name: &str, event: Event) -> pb::FaultEvent {
     use pb::fault_event::Kind;
     let kind = match event.kind {
-        "role-stopped" => Kind::RoleStopped,
+        "role-stopped" | "role-failed" => Kind::RoleStopped,
         "role-started" => Kind::RoleStarted,
-        "incarnation" | "admitted" => Kind::NewIncarnation,
+        "memory-lost" => Kind::NewIncarnation,
         "leader" => Kind::LeaderChanged,
         "link" => Kind::LinkChanged,
         _ => Kind::Unspecified,

@@ -41,15 +41,9 @@ impl<N: Node> Maintenance<N> {
     }
 }
 
-/// Does the memory that this replica's acceptor answers from vote?
+/// Does the memory that this replica's acceptor answers from vote, as far as the log is applied here?
 pub(crate) fn votes(status: &ReplicaStatus) -> bool {
-    let votes = |voter: synod_paxos::types::VoterId| {
-        status
-            .members
-            .iter()
-            .any(|(node, member)| *node == voter.node && member.voter == Some(voter.incarnation))
-    };
-    status.acceptor.is_some_and(votes)
+    status.acceptor.is_some_and(|voter| status.voters.contains(&voter))
 }
 
 fn signed(bytes: u64) -> i64 {

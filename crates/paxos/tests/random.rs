@@ -54,12 +54,12 @@ fn run(size: u64, seeds: u64) -> Sometimes {
 
 #[test]
 fn three_replicas_agree_whatever_happens() {
-    run(3, 150);
+    run(3, 200);
 }
 
 #[test]
 fn five_replicas_agree_whatever_happens() {
-    run(5, 100);
+    run(5, 80);
 }
 
 #[test]

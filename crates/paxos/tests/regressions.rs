@@ -3,10 +3,16 @@
 use bytes::Bytes;
 use std::collections::BTreeMap;
 use std::time::Duration;
+use synod_paxos::election::{self, Election};
+use synod_paxos::front::{self, Front};
+use synod_paxos::learner::{self, Learner};
 use synod_paxos::machine::{Admission, Machine};
-use synod_paxos::membership::{Change, Genesis, Member};
+use synod_paxos::membership::{Change, Genesis, Member, Membership};
+use synod_paxos::message::{Acceptance, Message, Outgoing, QuestionId};
+use synod_paxos::proposer::{self, Proposer};
+use synod_paxos::reader::{self, Reader, Ticket};
 use synod_paxos::types::*;
-use synod_paxos::value::{Action, Command};
+use synod_paxos::value::{Action, Command, Value};
 
 fn voter(node: u64) -> VoterId {
     VoterId { node: NodeId(node), incarnation: Incarnation(u128::from(node)) }
@@ -28,6 +34,168 @@ fn command(origin: u64, generation: u64, sequence: u64) -> Command {
         waiting_from: Sequence::FIRST,
         action: Action::App(Bytes::new()),
     }
+}
+
+fn ballot(round: u64, node: u64) -> Ballot {
+    Ballot { round, node: NodeId(node), generation: Generation(1) }
+}
+
+const N1: NodeId = NodeId(1);
+
+/// A cluster of one that leads and has one command chosen in slot 1, which its learner has not heard of.
+fn leader_with_one_chosen(membership: &Membership) -> Proposer {
+    let configurations = membership.configurations().clone();
+    let mut proposer = Proposer::new(N1, Generation(1), proposer::Options::default(), configurations.clone());
+    proposer.on_applied(configurations, vec![N1]);
+    proposer.campaign(Time(0)).expect("the first slot has voters");
+    proposer.on_promise(ballot(1, 1), voter(1), Slot(1), None, Prefix::EMPTY, Vec::new(), Time(1));
+    proposer.on_submit(vec![command(1, 1, 1)]);
+    proposer.flush(Time(2));
+    proposer.on_accepted(ballot(1, 1), Slot(1), voter(1));
+    proposer.flush(Time(3));
+    assert_eq!(proposer.word().map(|word| word.upto), Some(Prefix(1)));
+    proposer
+}
+
+fn messages(effects: Vec<proposer::Effect>) -> Vec<(Vec<NodeId>, Message)> {
+    let sent = |effect| match effect {
+        proposer::Effect::Send { to, message } => Some((to, message)),
+        _ => None,
+    };
+    effects.into_iter().filter_map(sent).collect()
+}
+
+/// A value is chosen, and the leader's own learner missed it, as did all others. The leader alone still has
+/// it in hand, and tells its learner again until that has learned it.
+#[test]
+fn pms_21_a_leader_keeps_a_chosen_value_until_it_is_learned_beside_it() {
+    let mut proposer = leader_with_one_chosen(&Membership::genesis(&genesis(1, 4)));
+    assert_eq!(proposer.in_flight(), 0);
+    let later = Time(0) + Duration::from_secs(1);
+    let again = messages(proposer.tick(later));
+    assert!(
+        again
+            .iter()
+            .any(|(to, message)| *to == [N1] && matches!(message, Message::Accept { slot: Slot(1), .. })),
+        "{again:?}"
+    );
+    proposer.on_learned(Prefix(1));
+    assert!(messages(proposer.tick(later + Duration::from_secs(1))).is_empty());
+}
+
+/// The leader's learner loses its memory. What slot 1 holds is now with the acceptors alone: only a new ballot
+/// gets it back, although the old one is unchallenged.
+#[test]
+fn pms_22_a_leader_whose_learner_forgot_asks_the_acceptors() {
+    let blank = Membership::genesis(&genesis(1, 4));
+    let mut proposer = leader_with_one_chosen(&blank);
+    let mut applied = blank.clone();
+    applied.advance(Slot(1));
+    proposer.on_applied(applied.configurations().clone(), vec![N1]);
+    proposer.on_applied(blank.configurations().clone(), vec![N1]);
+    let asked = messages(proposer.flush(Time(4)));
+    assert_eq!(asked, vec![(vec![N1], Message::Prepare { ballot: ballot(2, 1), from: Slot(1) })]);
+    let value = Value::batch(&[command(1, 1, 1)]);
+    let found = vec![Acceptance { slot: Slot(1), ballot: ballot(1, 1), value: value.clone() }];
+    let proposed =
+        messages(proposer.on_promise(ballot(2, 1), voter(1), Slot(1), None, Prefix::EMPTY, found, Time(5)));
+    let right = Message::Accept { ballot: ballot(2, 1), slot: Slot(1), value, chosen: None };
+    assert_eq!(proposed, vec![(vec![N1], right)]);
+}
+
+/// All acceptors trimmed slots that the new leader's learner never saw. It jumps over them, and tells its
+/// learner that there is something to fetch: nobody else might.
+#[test]
+fn pms_32_a_leader_that_jumps_over_trimmed_slots_says_so() {
+    let membership = Membership::genesis(&genesis(1, 4));
+    let configurations = membership.configurations().clone();
+    let mut proposer = Proposer::new(N1, Generation(1), proposer::Options::default(), configurations.clone());
+    proposer.on_applied(configurations, vec![N1]);
+    proposer.campaign(Time(0)).expect("the first slot has voters");
+    let told =
+        messages(proposer.on_promise(ballot(1, 1), voter(1), Slot(1), None, Prefix(9), Vec::new(), Time(1)));
+    let [(to, Message::Chosen(word))] = told.as_slice() else { panic!("{told:?}") };
+    assert_eq!(*to, [N1]);
+    let mut learner = Learner::new(N1, learner::Options::default(), Prefix::EMPTY);
+    learner.on_chosen(*word, Time(2));
+    assert_eq!((learner.known(), learner.chosen()), (Prefix(9), Prefix::EMPTY));
+}
+
+/// n2 was told by n3 that a leader lives. It must not say so to the next who asks as if it had heard it: the
+/// rumour would go round for ever after the leader is dead.
+#[test]
+fn pms_23_a_rumour_does_not_outlive_its_leader() {
+    let patience = election::Options::default();
+    let mut election = Election::new(NodeId(2), Generation(1), patience, Time(0));
+    election.on_members((1..=3).map(NodeId).collect(), (1..=3).map(NodeId).collect());
+    let mut now = Time(0);
+    let mut question = None;
+    while question.is_none() {
+        now = now + patience.tick;
+        assert!(now < Time(0) + patience.suspicion * 3, "silence is suspected");
+        question = election.tick(now, 0, None).into_iter().find_map(|effect| match effect {
+            election::Effect::Send(Outgoing { message: Message::LeaderQuery { question }, .. }) => {
+                Some(question)
+            }
+            _ => None,
+        });
+    }
+    let hearsay = Some(ballot(5, 1));
+    election.on_reply(NodeId(3), question.expect("found above"), hearsay, now, 0);
+    assert_eq!(election.leader(now), hearsay);
+    let asked = QuestionId { generation: Generation(9), number: 1 };
+    let reply = Message::LeaderReply { question: asked, alive: None };
+    let answer = election.on_query(NodeId(3), asked, now);
+    assert_eq!(answer, vec![election::Effect::Send(Outgoing { to: NodeId(3), message: reply })]);
+    election.on_leader(ballot(5, 1), now);
+    let reply = Message::LeaderReply { question: asked, alive: hearsay };
+    let answer = election.on_query(NodeId(3), asked, now);
+    assert_eq!(answer, vec![election::Effect::Send(Outgoing { to: NodeId(3), message: reply })]);
+}
+
+/// Commands stand still. That they are sent again and again is no progress.
+#[test]
+fn a_front_that_resends_is_still_stalled() {
+    let mut front = Front::new(N1, Generation(1), front::Options::default(), Time(0));
+    front.submit(Action::App(Bytes::new()), Time(7)).expect("there is room");
+    let mut now = Time(7);
+    for _ in 0..10 {
+        now = now + front::Options::default().retry;
+        front.tick(now);
+    }
+    assert_eq!(front.stalled_since(), Some(Time(7)));
+}
+
+/// Read 1 learns that it must ask again, because the voters changed, and so comes to stand behind reads 2 and 3,
+/// which asked later. When all become ready at once, none may be left out.
+#[test]
+fn r8_a_read_that_asks_again_takes_no_later_one_down() {
+    let mut membership = Membership::genesis(&genesis(1, 1));
+    let mut reader = Reader::new(Generation(1), Duration::from_secs(1), membership.configurations().clone());
+    let question = |number| QuestionId { generation: Generation(1), number };
+    assert_eq!(reader.on_read(), Ticket(1));
+    reader.flush(Time(1));
+    reader.on_answer(question(1), voter(1), Prefix(1), Time(2)); // must apply slot 1 first
+    assert_eq!((reader.on_read(), reader.on_read()), (Ticket(2), Ticket(3)));
+    reader.flush(Time(3));
+    // Slot 1 replaces the voter, as of slot 2: read 1 was answered by one that no longer votes there.
+    let change = Change::Replace { node: N1, old: Some(Incarnation(1)), new: Incarnation(10) };
+    assert!(membership.apply(Slot(1), &change));
+    membership.advance(Slot(1));
+    reader.on_applied(membership.configurations().clone(), Time(4));
+    let newcomer = VoterId { node: N1, incarnation: Incarnation(10) };
+    let mut ready = Vec::new();
+    for number in 2..=5 {
+        ready.extend(reader.on_answer(question(number), newcomer, Prefix(2), Time(5)));
+    }
+    membership.advance(Slot(2));
+    ready.extend(reader.on_applied(membership.configurations().clone(), Time(6)));
+    let last = ready.iter().filter_map(|effect| match effect {
+        reader::Effect::Ready(ticket) => Some(*ticket),
+        _ => None,
+    });
+    assert_eq!(last.max(), Some(Ticket(3)), "{ready:?}");
+    assert!(!reader.waiting());
 }
 
 /// A command of n3 is applied, then n3 is removed. A copy of the command that was still under way is chosen

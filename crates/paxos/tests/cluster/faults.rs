@@ -274,7 +274,9 @@ impl World {
 
     /// Does every slot that some replica may still ask for rest on a store or on a majority of memories?
     fn survives(&self, victim: Option<NodeId>, log: bool, store: bool) -> bool {
-        let keeps_store = |node: NodeId| Some(node) != victim || !store;
+        // Nobody asks a replica that was removed, and who lags does not know that it came back.
+        let keeps_store =
+            |node: NodeId| (Some(node) != victim || !store) && self.faults.removed != Some(node);
         let keeps_log = |node: NodeId| Some(node) != victim || !log;
         let stores = self.replicas.values().filter(|replica| keeps_store(replica.id));
         let covered = stores.map(|replica| replica.disk.covered()).max().unwrap_or_default();

@@ -1,0 +1,96 @@
+//! PMS-20 to PMS-23: learning what is chosen, and getting somewhere (2.3, 2.4).
+
+use crate::town::Town;
+use crate::*;
+use std::time::Duration;
+use synod_paxos::learner::{self, Learner};
+use synod_paxos::message::Chosen;
+
+/// What one learner tells another is chosen, and not merely accepted.
+#[test]
+fn pms_20_a_learner_hands_over_nothing_but_what_is_chosen() {
+    let mut learner = Learner::new(NodeId(2), learner::Options::default(), Prefix::EMPTY);
+    for slot in 1..=3 {
+        learner.on_accept(ballot(1, 1), Slot(slot), value(slot), None, START);
+    }
+    learner.on_chosen(Chosen { ballot: ballot(1, 1), from: Slot(1), upto: Prefix(2) }, START);
+    let handed = |from| match learner.on_fetch(NodeId(3), Slot(from), Prefix(2)) {
+        Some(learner::Effect::Send(outgoing)) => outgoing.message,
+        other => panic!("{other:?}"),
+    };
+    let entries = |from: u64, values| Message::Entries { from: Slot(from), values, chosen: Prefix(2) };
+    assert_eq!(handed(1), entries(1, vec![value(1), value(2)]));
+    assert_eq!(handed(3), entries(3, vec![]), "slot 3 is only accepted");
+}
+
+/// Whoever learns from a peer releases what follows its own prefix, once, and nothing behind a hole.
+#[test]
+fn pms_20_handed_over_values_are_released_in_order_and_once() {
+    let mut learner = Learner::new(NodeId(3), learner::Options::default(), Prefix::EMPTY);
+    assert_eq!(learner.on_entries(Slot(2), vec![value(2)], Prefix(2), START), vec![], "slot 1 is missing");
+    let apply = |slot| learner::Effect::Apply { slot: Slot(slot), value: value(slot) };
+    let both = vec![value(1), value(2)];
+    assert_eq!(learner.on_entries(Slot(1), both.clone(), Prefix(2), START), vec![apply(1), apply(2)]);
+    assert_eq!(learner.on_entries(Slot(1), both, Prefix(2), START), vec![]);
+}
+
+/// The leader dies between the deciding acceptance and its first word, and nobody writes any more. All learn
+/// the value all the same.
+#[test]
+fn pms_21_the_leaders_death_does_not_bury_the_news() {
+    let mut town = Town::elected(5, 21);
+    town.calm(Duration::from_secs(3));
+    let leader = town.leader().expect("quiet long enough");
+    town.write(leader);
+    town.step_until(|town| town.facts.chosen.len() == 1);
+    assert!(town.sites.values().all(|site| site.log.is_empty()), "nobody knows yet");
+    town.stop(leader);
+    town.calm(Duration::from_secs(5));
+    let others = town.sites.values().filter(|site| site.id != leader);
+    assert!(others.clone().count() == 4 && others.clone().all(|site| !site.log.is_empty()));
+}
+
+/// A value on two of five, one dead that may or may not have been the third: a new ballot settles it, and
+/// whoever has promised with the value's acceptors finds it.
+#[test]
+fn pms_22_a_new_ballot_settles_what_asking_cannot() {
+    // n1 and n2 hold the value, n3 is dead. Either n1 or n2 must promise with n4 and n5.
+    for witness in [1, 2] {
+        let mut proposer = proposer(5, 5, 4);
+        proposer.saw(ballot(1, 1));
+        proposer.campaign(START);
+        proposer.on_submit(vec![command(5, 1)]);
+        for node in [4, 5] {
+            assert_eq!(proposals(&promise(&mut proposer, voter(node), 1, Vec::new())), vec![], "no guess");
+        }
+        let held = vec![acceptance(1, ballot(1, 1), &value(1))];
+        let proposed = proposals(&promise(&mut proposer, voter(witness), 1, held));
+        assert_eq!(proposed[0].2, value(1));
+        for node in [4, 5, witness] {
+            proposer.on_accepted(proposed[0].1, Slot(1), voter(node));
+        }
+        assert!(proposer.word().is_some_and(|word| word.upto == Prefix(1)));
+    }
+}
+
+/// Five proposers that used any ballots before, all awake at once: once messages arrive, one of them leads
+/// within a bound, and goes on leading.
+#[test]
+fn pms_23_one_leader_within_a_bound_from_every_start() {
+    for seed in 0..20 {
+        let mut town = Town::elected(5, seed);
+        for node in 1..=5 {
+            town.deliver(
+                NodeId(9),
+                NodeId(node),
+                Message::Prepare { ballot: ballot(seed * node * 7, 9), from: Slot(1) },
+            );
+        }
+        town.chaos(Duration::from_secs(2));
+        town.calm(Duration::from_secs(5));
+        let leader = town.leader().expect("a leader within five quiet seconds");
+        let ballot = town.ballot(leader);
+        town.calm(Duration::from_secs(5));
+        assert_eq!((town.leader(), town.ballot(leader)), (Some(leader), ballot), "seed {seed}");
+    }
+}

@@ -276,7 +276,7 @@ impl Formation {
     }
 
     /// The log of `genesis` admitted this very incarnation: from now on it belongs there, durably, and says so
-    /// to others.
+    /// to others; and its acceptor may start, as [`Effect::Formed`] tells.
     ///
     /// # Panics
     /// If it already belongs to another cluster, which no driver can bring about that starts acceptors on
@@ -287,7 +287,8 @@ impl Formation {
             return Vec::new();
         }
         let mut step = Step::default();
-        self.belong_to(genesis, &mut step);
+        self.belong_to(genesis.clone(), &mut step);
+        step.events.push(Effect::Formed(genesis));
         self.finish(step)
     }
 

@@ -134,10 +134,14 @@ impl Front {
     /// A command of this front was applied; it need not be kept.
     pub fn on_applied(&mut self, id: CommandId, now: Time) {
         if id.origin == self.node && id.generation == self.generation {
+            // Progress is what the oldest command makes: were any to count, one that was lost on its way would
+            // wait for as long as others keep coming, and with it the answers kept for it everywhere.
+            if self.waiting.first_key_value().is_some_and(|(&oldest, _)| oldest == id.sequence) {
+                self.progress = now;
+            }
             if let Some(action) = self.waiting.remove(&id.sequence) {
                 self.waiting_bytes -= size(&action);
             }
-            self.progress = now;
         }
     }
 
@@ -219,5 +223,38 @@ impl Front {
 
     fn name(&self, sequence: Sequence) -> CommandId {
         CommandId { origin: self.node, generation: self.generation, sequence }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use bytes::Bytes;
+
+    fn sent(front: &mut Front) -> Vec<u64> {
+        let commands = front.flush().into_iter().flat_map(|(_, message)| match message {
+            Message::Submit { commands } => commands,
+            other => panic!("a front says nothing but Submit: {other:?}"),
+        });
+        commands.map(|command| command.id.sequence.0).collect()
+    }
+
+    #[test]
+    fn pms_30_a_command_that_was_lost_is_sent_again_although_others_move() {
+        let retry = Options::default().retry;
+        let mut now = Time(0);
+        let mut front = Front::new(NodeId(1), Generation(1), Options::default(), now);
+        front.on_leader(Ballot { round: 1, node: NodeId(2), generation: Generation(1) });
+        front.submit(Action::App(Bytes::from_static(b"lost")), now).unwrap();
+        assert_eq!(sent(&mut front), [1]);
+        let mut again = Vec::new();
+        for _ in 0..20 {
+            now = now + retry / 10;
+            let other = front.submit(Action::App(Bytes::from_static(b"other")), now).unwrap();
+            again.extend(sent(&mut front).into_iter().filter(|&sequence| sequence == 1));
+            front.on_applied(other, now);
+            front.tick(now);
+        }
+        assert!(!again.is_empty(), "never sent again");
     }
 }

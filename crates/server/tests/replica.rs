@@ -201,3 +201,32 @@ async fn a_leader_that_is_shut_down_hands_over() {
     assert_eq!(cluster.get(old, "a").await.as_deref(), Some("2"));
     cluster.stop().await;
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn d9_a_server_whose_memory_is_gone_comes_back_as_another_voter() {
+    let mut cluster = Cluster::start(3, false).await;
+    for round in 0..4 {
+        let i = round % 3;
+        for n in 0..40 {
+            cluster
+                .put(i, &format!("k{n}"), &format!("{round}").repeat(2000))
+                .await
+                .expect("a put is answered");
+        }
+        let before = incarnation(&cluster, i);
+        cluster.replicas.remove(&i).expect("it runs").shutdown().await;
+        cluster.start_one(i).await; // with the same command line, and nothing in memory
+        cluster.until("it votes again", |c| votes(c, i)).await;
+        assert_ne!(incarnation(&cluster, i), before);
+        let trimmed = (0..3).map(|other| cluster.at(other).status().trimmed).max();
+        assert!(Some(cluster.at(i).status().checkpoint) >= trimmed || trimmed.is_none(), "R6");
+        assert_eq!(cluster.get(i, "k39").await, Some(format!("{round}").repeat(2000)));
+        cluster
+            .until("it is in force", |c| {
+                let status = c.at(i).status();
+                status.acceptor.is_some_and(|voter| status.voters.contains(&voter))
+            })
+            .await;
+    }
+    cluster.stop().await;
+}

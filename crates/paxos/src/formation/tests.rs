@@ -318,6 +318,11 @@ fn f5_a_wiped_member_joins_as_a_newcomer_and_is_asked_in_turn() {
     assert_eq!(genesis.cluster, cluster);
     assert!(town.server(3).formed().is_none(), "not before the log admits it");
     let effects = town.servers.get_mut(&NodeId(3)).unwrap().joined(genesis.clone());
+    assert_eq!(
+        effects.last(),
+        Some(&Effect::Formed(genesis.clone())),
+        "its acceptor may start, in this very life"
+    );
     town.carry_out(NodeId(3), effects);
     town.restart(3);
     assert_eq!(town.server(3).formed(), Some(&genesis));

@@ -251,8 +251,9 @@ impl Learner {
     }
 
     /// The checkpoint could not be had; somebody else will be asked.
-    pub fn on_not_installed(&mut self) {
+    pub fn on_not_installed(&mut self, now: Time) {
         self.fetch = None;
+        self.hole_since = self.hole_since.map(|_| now); // not at once again
     }
 
     /// Fetches what has been missing for too long.

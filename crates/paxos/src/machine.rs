@@ -113,7 +113,9 @@ impl<A: Clone> Machine<A> {
         if id.generation > session.generation {
             *session = Session::new(id.generation);
         }
-        session.answers = session.answers.split_off(&command.waiting_from);
+        while session.answers.first_key_value().is_some_and(|(&kept, _)| kept < command.waiting_from) {
+            session.answers.pop_first();
+        }
         if session.has_applied(id.sequence) {
             return Admission::Repeated(session.answers.get(&id.sequence).cloned());
         }

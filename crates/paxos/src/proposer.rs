@@ -333,8 +333,11 @@ impl Proposer {
     /// will carry it. To be called after each turn of input, so that what arrived together is batched.
     pub fn flush(&mut self, now: Time) -> Vec<Effect> {
         let mut effects = Vec::new();
-        if std::mem::take(&mut self.again) {
-            effects.extend(self.campaign(now).unwrap_or_default());
+        if self.again
+            && let Some(campaign) = self.campaign(now)
+        {
+            self.again = false;
+            effects.extend(campaign);
         }
         while let Some(proposed) = self.propose_next(now) {
             effects.extend(proposed);

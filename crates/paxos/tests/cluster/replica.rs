@@ -615,7 +615,7 @@ impl Replica {
         let Some(running) = self.running.as_mut() else { return };
         let Some(role) = running.learner.as_mut().filter(|role| role.life == life) else { return };
         let Some(checkpoint) = checkpoint.filter(|c| c.machine.applied() > role.learner.chosen()) else {
-            role.learner.on_not_installed();
+            role.learner.on_not_installed(ctx.now);
             return;
         };
         let bytes = checkpoint.machine.encode(Answer::encode);

@@ -55,7 +55,7 @@ impl Facts {
 enum Lead {
     Elected(Box<Leadership>),
     /// Campaigns whenever a coin says so.
-    Coin(Proposer),
+    Coin(Box<Proposer>),
 }
 
 pub(crate) struct Site {
@@ -137,7 +137,7 @@ impl Town {
             let configurations = membership.configurations().clone();
             let mut proposer = Proposer::new(id, life, options(), configurations.clone());
             proposer.on_applied(configurations, membership.members().keys().copied().collect());
-            Lead::Coin(proposer)
+            Lead::Coin(Box::new(proposer))
         };
         let mut learner = Learner::new(id, learner::Options::default(), Prefix::EMPTY);
         learner.on_members(membership.members().keys().copied());

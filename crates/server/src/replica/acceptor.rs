@@ -86,7 +86,7 @@ pub(crate) fn run(
         }
         if idle {
             prepare(&mut log, PREPARE_IDLE)?;
-        } else if groups.is_multiple_of(PREPARE_EVERY) {
+        } else if must_sync && groups.is_multiple_of(PREPARE_EVERY) {
             prepare(&mut log, PREPARE_BUSY)?;
         }
         if let Some(upto) = trim {
@@ -110,7 +110,7 @@ fn step(shared: &Shared, acceptor: &mut Acceptor, input: Input) -> Vec<Effect> {
         },
         Input::Trim(upto) => acceptor.trim(upto).into_iter().collect(),
         Input::Vouch { applied } => {
-            shared.tell_learner(super::learner::Input::Recovered(acceptor.chosen_after(applied)));
+            shared.tell_learner_surely(super::learner::Input::Recovered(acceptor.chosen_after(applied)));
             Vec::new()
         }
         Input::Seal => Vec::new(),

@@ -90,33 +90,38 @@ impl Checkpointer {
         }
     }
 
-    /// How far the disk covers, if a checkpoint was just completed.
-    pub(crate) fn poll(&mut self) -> Option<Prefix> {
+    /// How far the disk covers, if a checkpoint was just completed. An error if none can be written any more in
+    /// this life: another one may open the files afresh.
+    pub(crate) fn poll(&mut self) -> Result<Option<Prefix>, String> {
+        if self.broken {
+            return Err("checkpoints can no longer be written".into());
+        }
         if !self.writer.as_ref().is_some_and(JoinHandle::is_finished) {
-            return None;
+            return Ok(None);
         }
         self.collect()
     }
 
-    /// Waits for the writer, so that no two lives write at once.
-    pub(crate) fn finish(mut self) {
-        self.collect();
-    }
-
-    fn collect(&mut self) -> Option<Prefix> {
-        let Ok((store, result)) = self.writer.take()?.join() else {
-            self.broken = true;
-            return None;
-        };
+    fn collect(&mut self) -> Result<Option<Prefix>, String> {
+        let Some(writer) = self.writer.take() else { return Ok(None) };
+        let (store, result) = writer.join().map_err(|_| "the writer of checkpoints panicked")?;
         self.store = Some(store);
         match result {
-            Ok(covered) => Some(covered),
+            Ok(covered) => Ok(Some(covered)),
+            Err(error @ CheckpointError::Disk { in_doubt: true, .. }) => Err(error.to_string()),
             Err(error) => {
                 // The learner serves on; the log grows until there is room, or somebody looks.
                 tracing::error!(%error, "no checkpoint was written");
-                None
+                Ok(None)
             }
         }
+    }
+}
+
+/// Waits for the writer however a life ends, so that no two lives write at once.
+impl Drop for Checkpointer {
+    fn drop(&mut self) {
+        let _ = self.collect(); // nobody is left to be told
     }
 }
 

@@ -8,7 +8,7 @@ use super::forming::Forming;
 use super::learner;
 use super::mailbox::TaskMailbox;
 use super::roles::Supervisor;
-use super::shared::{ReadWaiter, Shared};
+use super::shared::{ReadWaiter, Shared, weight, weight_of};
 use super::status::PeerStatus;
 use super::upkeep::Upkeep;
 use super::{Applied, CoreInput, Role};
@@ -36,6 +36,9 @@ const PROGRESS_EVERY: Duration = Duration::from_millis(100);
 /// How long nothing that waits may move before the leader is suspected.
 const STALLED_AFTER: Duration = Duration::from_millis(1_000);
 
+/// A replica this many slots behind leaves leading to others.
+const NEAR: u64 = 16;
+
 /// How many rounds of messages to itself a turn may take before it lets others in.
 const LOCAL_ROUNDS: usize = 64;
 
@@ -54,6 +57,12 @@ pub(crate) struct Core {
     progress: BTreeMap<NodeId, (Progress, Time)>,
     /// When each leader's heartbeat last came back.
     local: VecDeque<Message>,
+    /// The highest ballot that the front was told of.
+    front_leader: Option<Ballot>,
+    /// The highest trim point that any other acceptor has told.
+    trimmed_elsewhere: Prefix,
+    /// How far this replica had applied when that last changed.
+    moved: (Prefix, Time),
     chance: ChaCha8Rng,
     told_progress: Time,
     leader: Option<Ballot>,
@@ -78,6 +87,9 @@ impl Core {
             membership: None,
             progress: BTreeMap::new(),
             local: VecDeque::new(),
+            front_leader: None,
+            trimmed_elsewhere: Prefix::EMPTY,
+            moved: (Prefix::EMPTY, Time::default()),
             chance: ChaCha8Rng::seed_from_u64(shared.home.random()),
             told_progress: Time::default(),
             leader: None,
@@ -155,7 +167,10 @@ impl Core {
                     super::inbox::fetch_checkpoint(&self.shared, from);
                 }
             }
-            CoreInput::AcceptorUp { life, voter } => self.roles.on_acceptor_up(life, voter),
+            CoreInput::AcceptorUp { life, voter } => {
+                self.roles.on_acceptor_up(life, voter);
+                self.shared.trim_acceptor(self.upkeep.durable); // it may have missed that while it was down
+            }
             CoreInput::LearnerUp { life, applied, durable } => {
                 if self.roles.on_learner_up(life) {
                     self.on_durable(durable);
@@ -182,21 +197,22 @@ impl Core {
             Message::Accept { ballot, slot, value, chosen } => {
                 let (ballot, slot, value, chosen) = (*ballot, *slot, value.clone(), *chosen);
                 self.shared.tell_acceptor(from, message.clone());
-                self.shared.tell_learner(learner::Input::Accept { ballot, slot, value, chosen });
-                self.shared.desk().front.on_leader(ballot);
+                let weight = weight(&message);
+                self.shared.tell_learner(learner::Input::Accept { ballot, slot, value, chosen }, weight);
+                self.tell_front(ballot);
                 self.tell_proposer(from, message);
             }
             Message::Chosen(word) => {
                 self.shared.tell_acceptor(from, message.clone());
-                self.shared.tell_learner(learner::Input::Chosen(*word));
-                self.shared.desk().front.on_leader(word.ballot);
+                self.shared.tell_learner(learner::Input::Chosen(*word), weight_of(0));
+                self.tell_front(word.ballot);
                 self.tell_proposer(from, message);
             }
             Message::Heartbeat { ballot, chosen, .. } => {
                 if let Some(word) = chosen {
-                    self.shared.tell_learner(learner::Input::Chosen(*word));
+                    self.shared.tell_learner(learner::Input::Chosen(*word), weight_of(0));
                 }
-                self.shared.desk().front.on_leader(*ballot);
+                self.tell_front(*ballot);
                 self.tell_proposer(from, message);
             }
             Message::HeartbeatReply { sent, .. } => {
@@ -207,15 +223,18 @@ impl Core {
                 self.tell_proposer(from, message);
             }
             Message::Abdicate { ballot } => {
+                self.front_leader = None;
                 self.shared.desk().front.on_abdicated(*ballot);
                 self.tell_proposer(from, message);
             }
             Message::Fetch { .. } | Message::Entries { .. } | Message::TakeCheckpoint { .. } => {
-                self.shared.tell_learner(learner::Input::Message { from, message });
+                let weight = weight(&message);
+                self.shared.tell_learner(learner::Input::Message { from, message }, weight);
             }
             Message::Progress(progress) => {
                 self.progress.insert(from, (*progress, self.shared.now()));
-                self.shared.tell_learner(learner::Input::Message { from, message });
+                self.trimmed_elsewhere = self.trimmed_elsewhere.max(progress.trimmed);
+                self.shared.tell_learner(learner::Input::Message { from, message }, weight_of(0));
             }
             Message::ReadQuery { question } => {
                 // Answered from what the acceptor shows, without waiting for its disk.
@@ -242,6 +261,14 @@ impl Core {
         }
     }
 
+    /// Who leads; the front's lock is taken only for news.
+    fn tell_front(&mut self, ballot: Ballot) {
+        if self.front_leader.is_none_or(|known| known < ballot) {
+            self.front_leader = Some(ballot);
+            self.shared.desk().front.on_leader(ballot);
+        }
+    }
+
     fn tell_proposer(&mut self, from: NodeId, message: Message) {
         self.lead(|leadership, now| leadership.on_message(from, message, now));
     }
@@ -257,7 +284,7 @@ impl Core {
                     match effect {
                         leadership::Effect::Send { to, message } => self.send(to, message),
                         leadership::Effect::Leads(ballot) => {
-                            self.shared.desk().front.on_leader(ballot);
+                            self.tell_front(ballot);
                             self.shared.event("leader", format!("leads with ballot {ballot}"));
                         }
                         leadership::Effect::Follows(ballot) => {
@@ -358,13 +385,9 @@ impl Core {
         self.roles.tick(now);
         self.follow_proposer_role();
         let random = self.chance.random();
-        let eligible = self.roles.is_up(Role::Learner) && self.stopping.is_none();
-        let behind = {
-            let board = self.shared.board();
-            board.known.0.saturating_sub(board.chosen.0)
-        };
+        let eligible = self.may_lead(now);
         self.lead(|leadership, now| {
-            leadership.set_eligible(eligible && behind < 16);
+            leadership.set_eligible(eligible);
             leadership.tick(now, random)
         });
         let effects = self.reader.as_mut().map(|reader| reader.tick(now)).unwrap_or_default();
@@ -383,6 +406,23 @@ impl Core {
         self.note_leader(now);
     }
 
+    /// Could this replica propose? Only with a learner, and not while that is far behind others; unless nobody
+    /// leads and it does not get further, because then nobody may be left to catch up from, while the
+    /// acceptors hold everything.
+    fn may_lead(&mut self, now: Time) -> bool {
+        let applied = self.reader_applied();
+        if applied != self.moved.0 {
+            self.moved = (applied, now);
+        }
+        let (known, leader) = {
+            let board = self.shared.board();
+            (board.known, board.leader)
+        };
+        let near = known.0.saturating_sub(applied.0) < NEAR;
+        let stuck = leader.is_none() && now.since(self.moved.1) >= STALLED_AFTER;
+        self.roles.is_up(Role::Learner) && self.stopping.is_none() && (near || stuck)
+    }
+
     /// Sends what waits in the reader, the front and the proposer.
     fn flush(&mut self) {
         let arrived =
@@ -397,7 +437,8 @@ impl Core {
             self.after_reading(effects);
         } else {
             let mut waiting = self.shared.reads.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
-            waiting.extend(arrived); // until the learner has said who votes
+            // Until the learner has said who votes; clients whose patience ended have left.
+            waiting.extend(arrived.into_iter().filter(|waiter| !waiter.is_closed()));
         }
         let told = self.shared.desk().front.flush();
         for (leader, message) in told {
@@ -466,12 +507,18 @@ impl Core {
 
     /// What a replica sees to by itself now and then: that it votes, and that clients can find it.
     fn keep_up(&mut self, now: Time) {
-        let recent = |at: Time| now.since(at) < Duration::from_secs(2);
-        let trimmed =
-            self.progress.values().filter(|(_, at)| recent(*at)).map(|(progress, _)| progress.trimmed).max();
-        if let Some(membership) = &self.membership {
+        self.readers.retain(|_, waiters| {
+            waiters.retain(|waiter| !waiter.is_closed()); // clients whose patience ended
+            !waiters.is_empty()
+        });
+        if let Some(membership) = self.membership.as_ref().filter(|_| self.roles.is_up(Role::Learner)) {
             self.forming.on_members(&self.shared, membership);
-            self.upkeep.run(&self.shared, membership, trimmed.unwrap_or_default(), now);
+            // Trim points count once a majority has told theirs, this replica included.
+            let recent = |(_, at): &&(Progress, Time)| now.since(*at) < Duration::from_secs(2);
+            let told = self.progress.values().filter(recent).count();
+            let enough = told + 1 >= membership.configurations().newest().majority();
+            let trimmed = enough.then_some(self.trimmed_elsewhere);
+            self.upkeep.run(&self.shared, membership, trimmed, now);
         }
         let mut board = self.shared.board();
         if let Some(transport) = self.shared.transport.get() {
@@ -531,7 +578,10 @@ impl Core {
         if let Some(transport) = self.shared.transport.get() {
             transport.shutdown().await;
         }
-        self.shared.home.release();
+        if self.roles.all_ended() {
+            self.shared.home.release(); // otherwise the end of the process does that
+        }
+        self.shared.reads.lock().unwrap_or_else(std::sync::PoisonError::into_inner).clear();
         if let Some(done) = self.stopping.take().and_then(|stopping| stopping.done) {
             let _ = done.send(()); // whoever asked may be gone
         }

@@ -45,12 +45,10 @@ impl Desk {
         Ok(())
     }
 
-    /// A command was applied here.
-    pub(crate) fn answer(&mut self, id: CommandId, answer: Result<Answer, RequestError>, now: Time) {
+    /// A command was applied here; returns who waits for its answer.
+    pub(crate) fn answer(&mut self, id: CommandId, now: Time) -> Option<Waiter> {
         self.front.on_applied(id, now);
-        if let Some(waiter) = self.waiters.remove(&id) {
-            let _ = waiter.send(answer); // the client may have left
-        }
+        self.waiters.remove(&id)
     }
 
     /// The learner jumped over part of the log, by a checkpoint: settle what was applied in there.
@@ -58,7 +56,9 @@ impl Desk {
         for id in self.front.names() {
             if machine.has_applied(id) {
                 let answer = machine.answer(id).cloned().ok_or(RequestError::AnswerLost);
-                self.answer(id, answer, now);
+                if let Some(waiter) = self.answer(id, now) {
+                    let _ = waiter.send(answer); // the client may have left
+                }
             }
         }
     }

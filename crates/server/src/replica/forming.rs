@@ -31,6 +31,9 @@ struct State {
     joining: bool,
     problem: Option<String>,
     asked: Option<Time>,
+    /// The identity file could not be written: what formation believes to be durable may not be, so it says
+    /// nothing any more.
+    broken: Option<String>,
 }
 
 /// See the module. Cheap to clone: the peers' questions are answered from another task.
@@ -50,6 +53,7 @@ impl Forming {
             joining: false,
             problem: None,
             asked: None,
+            broken: None,
         };
         let forming = Forming { state: Arc::new(Mutex::new(state)) };
         forming.lock().carry_out(shared, effects);
@@ -64,6 +68,9 @@ impl Forming {
     pub(crate) fn on_asked(&self, shared: &Shared, message: FormationMessage) -> Vec<FormationMessage> {
         let from = message.from().node;
         let mut state = self.lock();
+        if state.broken.is_some() {
+            return Vec::new();
+        }
         let effects = state.formation.receive(message);
         state.carry_out(shared, effects);
         let (answers, rest) = std::mem::take(&mut state.outbox).into_iter().partition(|out| out.to == from);
@@ -75,6 +82,9 @@ impl Forming {
     /// A peer's answer.
     fn on_answer(&self, shared: &Shared, message: FormationMessage) {
         let mut state = self.lock();
+        if state.broken.is_some() {
+            return;
+        }
         let effects = state.formation.receive(message);
         state.carry_out(shared, effects);
     }
@@ -83,6 +93,9 @@ impl Forming {
     pub(crate) fn poll(&self, shared: &Arc<Shared>) -> Vec<Belonging> {
         let now = shared.now();
         let mut state = self.lock();
+        if state.broken.is_some() {
+            return Vec::new();
+        }
         if state.asked.is_none_or(|at| now.since(at) >= ASK_EVERY) {
             state.asked = Some(now);
             let effects = state.formation.tick();
@@ -110,7 +123,7 @@ impl Forming {
     pub(crate) fn on_members(&self, shared: &Shared, membership: &Membership) {
         let mut state = self.lock();
         let admitted = || membership.members().get(&shared.node)?.voter;
-        if state.joining && admitted() == Some(shared.home.incarnation()) {
+        if state.broken.is_none() && state.joining && admitted() == Some(shared.home.incarnation()) {
             let Some(genesis) = state.genesis.clone() else { return };
             state.joining = false;
             let effects = state.formation.joined(genesis);
@@ -131,6 +144,9 @@ impl Forming {
     /// Where formation is, in words.
     pub(crate) fn describe(&self) -> String {
         let state = self.lock();
+        if let Some(broken) = &state.broken {
+            return broken.clone();
+        }
         if state.formation.formed().is_some() {
             return "formed".into();
         }
@@ -146,8 +162,8 @@ impl Forming {
     /// What is wrong, if anything.
     pub(crate) fn problem(&self) -> Option<String> {
         let state = self.lock();
-        if state.formation.formed().is_some() {
-            return None;
+        if state.broken.is_some() || state.formation.formed().is_some() {
+            return state.broken.clone();
         }
         let waits = state.formation.waits_for().map(|problem| problem.to_string());
         state.problem.clone().or(waits)
@@ -160,8 +176,11 @@ impl State {
             match effect {
                 Effect::PersistThenSend { state, messages } => {
                     if let Err(error) = shared.home.save_formation(state, self.formation.formed()) {
-                        // What follows depends on it and must not happen.
-                        self.problem = Some(format!("cannot write the identity file: {error}"));
+                        // What follows depends on it and must not happen, now or later.
+                        tracing::error!(%error, "formation stops");
+                        self.broken =
+                            Some(format!("cannot write the identity file: {error}; restart this server"));
+                        self.outbox.clear();
                         return;
                     }
                     self.outbox.extend(messages);
@@ -191,6 +210,12 @@ impl State {
     }
 
     fn take_part(&mut self, genesis: Genesis, durable: bool) {
+        if self.genesis.as_ref().is_some_and(|other| other.cluster != genesis.cluster) {
+            // What this process learned so far is another cluster's.
+            self.broken =
+                Some(format!("belongs to cluster {} after all; restart this server", genesis.cluster));
+            return;
+        }
         self.genesis = Some(genesis.clone());
         self.belongings.push(Belonging { genesis, durable });
     }

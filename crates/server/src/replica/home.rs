@@ -1,8 +1,8 @@
 //! Where a replica's memory lives: a directory that is its own, or nothing but memory.
 //!
-//! The identity in it says who the replica is and which incarnation of its acceptor votes. A log is always
-//! made before the identity names its incarnation, so a missing log means lost memory and never a first
-//! start.
+//! The identity in it says who the replica is and which incarnation of its acceptor votes. A server that comes
+//! to belong to a cluster makes its log before its identity says so; afterwards a missing log, or one of another
+//! incarnation, always means lost memory and never a first start.
 
 use bytes::Bytes;
 use rand::RngExt;
@@ -50,6 +50,9 @@ pub(crate) struct Home {
     disk: SharedDisk,
     durable: bool,
     options: WalOptions,
+    /// Held while the identity is being changed on disk, so that changes come one after the other.
+    writing: Mutex<()>,
+    /// As on disk. Held for moments only: the core looks at it.
     identity: Mutex<Identity>,
 }
 
@@ -89,6 +92,7 @@ impl Home {
             disk,
             durable: matches!(place, Place::Directory(_)),
             options: WalOptions { segment_bytes },
+            writing: Mutex::new(()),
             identity: Mutex::new(identity),
         })
     }
@@ -158,31 +162,33 @@ impl Home {
     /// Remembers the state of formation. With `formed`, this server belongs to a cluster from now on: its
     /// empty log is made first.
     pub(crate) fn save_formation(&self, state: Bytes, formed: Option<&Genesis>) -> Result<(), HomeError> {
-        let mut identity = self.lock();
-        let mut next = identity.clone();
+        let _writing = self.writing.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut next = self.lock().clone();
         next.formation = state;
-        if let (Some(genesis), None) = (formed, identity.cluster) {
-            let log = log_identity(&identity, genesis.cluster, identity.incarnation);
+        if let (Some(genesis), None) = (formed, next.cluster) {
+            let log = log_identity(&next, genesis.cluster, next.incarnation);
             WriteAheadLog::create(self.disk(), log, self.options)?;
             next.cluster = Some(genesis.cluster);
             next.genesis = Some(genesis.clone());
         }
         identity::save(&self.disk, &next)?;
-        *identity = next;
+        *self.lock() = next;
         Ok(())
     }
 
     /// The acceptor's memory is lost: begins another incarnation, with an empty log (rule R1).
     pub(crate) fn new_incarnation(&self) -> Result<(), HomeError> {
-        let mut identity = self.lock();
-        let mut next = identity.clone();
+        let _writing = self.writing.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut next = self.lock().clone();
         next.incarnation = Incarnation(rand::rng().random());
-        if let Some(cluster) = identity.cluster {
-            let log = log_identity(&identity, cluster, next.incarnation);
+        // The identity first: were the old log emptied under the old name and the rest not done, what is left of
+        // it could pass for a log that was trimmed. A new name without its log is lost memory, plainly.
+        identity::save(&self.disk, &next)?;
+        *self.lock() = next.clone();
+        if let Some(cluster) = next.cluster {
+            let log = log_identity(&next, cluster, next.incarnation);
             WriteAheadLog::create(self.disk(), log, self.options)?;
         }
-        identity::save(&self.disk, &next)?;
-        *identity = next;
         Ok(())
     }
 }

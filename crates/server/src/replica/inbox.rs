@@ -14,6 +14,10 @@ use synod_kv::Restore;
 use synod_paxos::formation::FormationMessage;
 use synod_paxos::message::Message;
 use synod_paxos::types::NodeId;
+use tokio::sync::mpsc;
+
+/// How many blocks of a checkpoint may wait to be restored.
+const BLOCKS_AHEAD: usize = 4;
 
 /// The core's side of the links.
 pub(crate) struct Doorman {
@@ -80,14 +84,25 @@ async fn download(shared: &Shared, from: NodeId) -> Result<State, String> {
     let text = |error: TransportError| error.to_string();
     let transport = shared.transport.get().ok_or("there are no links yet")?;
     let mut download = transport.fetch_checkpoint(from).await.map_err(text)?;
-    let mut restore = Restore::new();
+    // Building the store takes a while: not on the core's thread.
+    let (blocks, mut arriving) = mpsc::channel(BLOCKS_AHEAD);
+    let restored = tokio::task::spawn_blocking(move || {
+        let mut restore = Restore::new();
+        while let Some(block) = arriving.blocking_recv() {
+            restore.push(block).map_err(|error| error.to_string())?;
+        }
+        restore.finish().map_err(|error| error.to_string())
+    });
     while let Some(block) = download.next().await.map_err(text)? {
-        restore.push(block).map_err(|error| error.to_string())?;
+        if blocks.send(block).await.is_err() {
+            break; // it failed, and says why
+        }
     }
+    drop(blocks);
+    let store = restored.await.map_err(|_| "restoring it panicked")??;
     let machine = read_machine(download.state().clone())?;
     if machine.applied() != download.covered() {
         return Err("the sender's words about its checkpoint do not agree".into());
     }
-    let store = restore.finish().map_err(|error| error.to_string())?;
     Ok(State { store, machine })
 }

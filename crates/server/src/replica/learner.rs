@@ -67,7 +67,6 @@ pub(crate) fn run(
         let patience = if role.sweeping { Duration::ZERO } else { TICK };
         let Some(inputs) = mailbox.take(patience) else {
             shared.hide_state();
-            checkpointer.finish();
             return Ok(());
         };
         if inputs.is_empty() && role.sweeping {
@@ -79,6 +78,8 @@ pub(crate) fn run(
             match input {
                 Input::Checkpoint => wanted = true,
                 Input::Arrived(Some(state)) => {
+                    // What was released before it arrived comes first, or the slots would be out of order.
+                    role.carry_out(std::mem::take(&mut effects))?;
                     role.install(*state, &mut effects)?;
                     wanted = true; // not durable here before it is on this disk
                 }
@@ -87,7 +88,7 @@ pub(crate) fn run(
         }
         effects.extend(role.learner.tick(now));
         role.carry_out(effects)?;
-        if let Some(durable) = checkpointer.poll() {
+        if let Some(durable) = checkpointer.poll()? {
             shared.core.push(CoreInput::Durable { life, prefix: durable });
         }
         if !checkpointer.busy() && (wanted || role.unsaved_bytes >= role.checkpoint_bytes()) {
@@ -118,7 +119,7 @@ impl LearnerRole {
             Input::Chosen(word) => self.learner.on_chosen(word, now),
             Input::Recovered(entries) => self.learner.on_recovered(entries, now),
             Input::Arrived(None) => {
-                self.learner.on_not_installed();
+                self.learner.on_not_installed(now);
                 Vec::new()
             }
             Input::Message { from, message } => match message {
@@ -160,18 +161,21 @@ impl LearnerRole {
     /// Applies chosen values in order, answers this replica's clients, and reports.
     fn apply(&mut self, batch: &[(Slot, Value)]) -> Result<(), String> {
         let mut answers: Vec<(CommandId, Result<Answer, RequestError>)> = Vec::new();
-        let mut heard = None;
-        {
+        let heard = {
+            // Taken out and put back only when it is whole again: should this fail half-way, nobody sees, or
+            // gives away, a state that is neither before a slot nor after it.
             let mut guard = self.shared.write_state();
-            let state = guard.as_mut().expect("shown when this life began");
+            let mut state = guard.take().ok_or("the state is gone although this life showed one")?;
             for (slot, value) in batch {
                 self.unsaved_bytes += value.len() as u64;
-                apply_slot(self.shared.node, state, *slot, value, &mut answers)?;
+                apply_slot(self.shared.node, &mut state, *slot, value, &mut answers)?;
                 self.shared.remember_hash(*slot, state.store.state_hash());
             }
-            heard = state.machine.generation(self.shared.node).or(heard);
+            let heard = state.machine.generation(self.shared.node);
             self.sweeping |= state.store.sweep(0);
-        }
+            *guard = Some(state);
+            heard
+        };
         self.shared.answer(answers, heard);
         self.report();
         Ok(())
@@ -181,7 +185,7 @@ impl LearnerRole {
     fn install(&mut self, state: State, effects: &mut Vec<Effect>) -> Result<(), String> {
         let applied = state.machine.applied();
         if applied <= self.shared.applied() {
-            self.learner.on_not_installed();
+            self.learner.on_not_installed(self.shared.now());
             return Ok(());
         }
         self.show(state);

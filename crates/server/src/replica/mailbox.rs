@@ -14,17 +14,16 @@ pub(crate) struct Mailbox<T> {
 
 struct Inner<T> {
     queue: Vec<T>,
+    /// Bytes of what waits and may be lost.
+    bytes: usize,
     closed: bool,
 }
 
 impl<T> Mailbox<T> {
-    /// A mailbox that refuses what may be lost once it holds `limit` items.
+    /// A mailbox that refuses what may be lost once it holds `limit` bytes of it.
     pub(crate) fn new(limit: usize) -> Mailbox<T> {
-        Mailbox {
-            inner: Mutex::new(Inner { queue: Vec::new(), closed: false }),
-            arrived: Condvar::new(),
-            limit,
-        }
+        let inner = Inner { queue: Vec::new(), bytes: 0, closed: false };
+        Mailbox { inner: Mutex::new(inner), arrived: Condvar::new(), limit }
     }
 
     fn lock(&self) -> MutexGuard<'_, Inner<T>> {
@@ -34,18 +33,27 @@ impl<T> Mailbox<T> {
 
     /// Puts in something that must arrive, unless the receiver is gone.
     pub(crate) fn push(&self, item: T) {
+        self.put(self.lock(), item);
+    }
+
+    /// Puts in something of about `bytes` bytes that may be lost, and is when the receiver does not keep up.
+    pub(crate) fn offer(&self, item: T, bytes: usize) {
         let mut inner = self.lock();
-        if !inner.closed {
-            inner.queue.push(item);
-            self.arrived.notify_one();
+        if inner.bytes < self.limit {
+            inner.bytes += bytes;
+            self.put(inner, item);
         }
     }
 
-    /// Puts in something that may be lost, and is when the receiver does not keep up.
-    pub(crate) fn offer(&self, item: T) {
-        let mut inner = self.lock();
-        if !inner.closed && inner.queue.len() < self.limit {
-            inner.queue.push(item);
+    fn put(&self, mut inner: MutexGuard<'_, Inner<T>>, item: T) {
+        if inner.closed {
+            return;
+        }
+        inner.queue.push(item);
+        // The receiver waits only for an empty queue, so later items need not wake it again.
+        let first = inner.queue.len() == 1;
+        drop(inner);
+        if first {
             self.arrived.notify_one();
         }
     }
@@ -65,6 +73,7 @@ impl<T> Mailbox<T> {
             .arrived
             .wait_timeout_while(inner, patience, |inner| inner.queue.is_empty() && !inner.closed)
             .unwrap_or_else(PoisonError::into_inner);
+        inner.bytes = 0;
         if inner.closed { None } else { Some(std::mem::take(&mut inner.queue)) }
     }
 }

@@ -44,6 +44,7 @@ use forming::Forming;
 use home::Home;
 use inbox::Doorman;
 use std::net::SocketAddr;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::time::Duration;
 use synod_kv::Store;
@@ -125,7 +126,14 @@ impl Replica {
         let replica = Replica { shared: Arc::clone(&shared) };
         std::thread::Builder::new()
             .name("core".into())
-            .spawn(move || run_core(shared, forming, ready))
+            .spawn(move || {
+                let ended = catch_unwind(AssertUnwindSafe(|| run_core(shared, forming, ready)));
+                if ended.is_err() {
+                    // Nothing works without it, and a power cut is as safe: whoever watches starts it again.
+                    tracing::error!("the core panicked; the process ends");
+                    std::process::abort();
+                }
+            })
             .map_err(StartError::Thread)?;
         match started.await {
             Ok(Ok(())) => Ok(replica),

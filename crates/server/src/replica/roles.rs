@@ -17,12 +17,16 @@ use std::sync::{Arc, PoisonError};
 use std::time::Duration;
 use synod_paxos::types::{Time, VoterId};
 
-/// How many messages a role's mailbox holds before more are lost.
-const MAILBOX: usize = 50_000;
+/// How many bytes of messages a role's mailbox holds before more are lost: also the most that one group of the
+/// log becomes.
+const MAILBOX: usize = 64 << 20;
 
 /// How long a role that failed by itself rests before its next life; doubles up to the second figure.
 const REST: Duration = Duration::from_millis(200);
 const LONGEST_REST: Duration = Duration::from_secs(10);
+
+/// A life that lasted this long is not held against the next.
+const GOOD_LIFE: Duration = Duration::from_secs(20);
 
 /// Where a role is.
 #[derive(Debug)]
@@ -36,6 +40,7 @@ struct Post {
     memory: Memory,
     restarts: u64,
     rest: Duration,
+    began: Time,
 }
 
 /// All roles of one replica.
@@ -64,6 +69,7 @@ impl Supervisor {
             memory: Memory::Keep,
             restarts: 0,
             rest: REST,
+            began: Time::default(),
         };
         let posts = Role::ALL.into_iter().map(|role| (role, post())).collect();
         Supervisor { shared, posts, random: None, acceptor_allowed: false }
@@ -116,7 +122,6 @@ impl Supervisor {
     fn came_up(&mut self, role: Role, text: &str) {
         let post = self.post(role);
         post.up = true;
-        post.rest = REST;
         self.shared.event("role-started", text.to_owned());
     }
 
@@ -136,6 +141,9 @@ impl Supervisor {
         if let Some(error) = error {
             // A role that was told to stop may meet an error on its way out; then it is stopped, not failed.
             if post.state == RoleState::Running {
+                if now.since(post.began) >= GOOD_LIFE {
+                    post.rest = REST;
+                }
                 post.restart = Some(now + post.rest);
                 post.rest = (post.rest * 2).min(LONGEST_REST);
                 post.memory = Memory::Keep;
@@ -240,6 +248,7 @@ impl Supervisor {
     fn start(&mut self, role: Role) {
         let shared = Arc::clone(&self.shared);
         let post = self.post(role);
+        post.began = shared.now();
         post.life += 1;
         post.restart = None;
         post.state = RoleState::Running;
@@ -274,7 +283,7 @@ impl Supervisor {
             self.stop(role, Memory::Keep, None);
         }
         for _ in 0..200 {
-            if self.posts.values().all(|post| !post.threaded) {
+            if self.all_ended() {
                 break;
             }
             tokio::time::sleep(Duration::from_millis(10)).await;
@@ -284,6 +293,11 @@ impl Supervisor {
                 }
             }
         }
+    }
+
+    /// Has every thread ended?
+    pub(crate) fn all_ended(&self) -> bool {
+        self.posts.values().all(|post| !post.threaded)
     }
 
     /// Shows where the roles are.

@@ -21,6 +21,9 @@ use tokio::sync::{broadcast, oneshot, watch};
 /// How many slots' state hashes are remembered.
 const HASHES: usize = 8192;
 
+/// How many reads may wait for the core.
+const READS: usize = 50_000;
+
 /// How many syncs the percentile looks back on.
 const SYNCS: usize = 512;
 
@@ -147,7 +150,13 @@ impl Shared {
             Consistency::Serializable => Prefix::EMPTY,
             Consistency::Linearizable => {
                 let (waiter, ready) = oneshot::channel();
-                lock(&self.reads).push(waiter);
+                {
+                    let mut reads = lock(&self.reads);
+                    if reads.len() >= READS {
+                        return Err(RequestError::Busy);
+                    }
+                    reads.push(waiter);
+                }
                 self.core.wake();
                 ready.await.map_err(|_| RequestError::Stopped)??
             }
@@ -183,13 +192,15 @@ impl Shared {
         self.desk().settle(&state.machine, self.now());
         lock(&self.hashes).clear();
         self.remember_hash(Slot(applied.0), state.store.state_hash());
-        *self.write_state() = Some(state);
+        let old = self.write_state().replace(state);
+        drop(old); // not under the lock: a large store takes its time
         self.applied.send_replace(applied);
     }
 
     /// The learner's memory is gone.
     pub(crate) fn hide_state(&self) {
-        *self.write_state() = None;
+        let old = self.write_state().take();
+        drop(old);
         self.applied.send_replace(Prefix::EMPTY);
     }
 
@@ -205,13 +216,19 @@ impl Shared {
     ) {
         self.applied.send_replace(self.applied());
         let now = self.now();
+        let mut told = Vec::with_capacity(answers.len());
         let mut desk = self.desk();
         for (id, answer) in answers {
-            desk.answer(id, answer, now);
+            told.extend(desk.answer(id, now).map(|waiter| (waiter, answer)));
         }
         if let Some(heard) = heard.filter(|&heard| heard > desk.front.generation()) {
             desk.on_generation(heard, self.home.generation_above(heard), now);
             self.core.wake();
+        }
+        drop(desk);
+        // Waking a client is not done under the lock that all clients need.
+        for (waiter, answer) in told {
+            let _ = waiter.send(answer); // the client may have left
         }
     }
 
@@ -270,13 +287,15 @@ impl Shared {
 
     pub(crate) fn tell_acceptor(&self, from: NodeId, message: Message) {
         if let Some(mailbox) = lock(&self.acceptor).as_ref() {
-            mailbox.offer(acceptor::Input::Message { from, message });
+            let bytes = weight(&message);
+            mailbox.offer(acceptor::Input::Message { from, message }, bytes);
         }
     }
 
-    pub(crate) fn tell_learner(&self, input: learner::Input) {
+    /// Tells the learner something of about `bytes` bytes.
+    pub(crate) fn tell_learner(&self, input: learner::Input, bytes: usize) {
         if let Some(mailbox) = lock(&self.learner).as_ref() {
-            mailbox.offer(input);
+            mailbox.offer(input, bytes);
         }
     }
 
@@ -303,7 +322,7 @@ impl Shared {
 
     /// Wants a checkpoint, whatever the log's size.
     pub(crate) fn checkpoint_soon(&self) {
-        self.tell_learner(learner::Input::Checkpoint);
+        self.tell_learner(learner::Input::Checkpoint, weight_of(0));
     }
 
     // -- people ------------------------------------------------------------------------------------
@@ -435,6 +454,20 @@ impl Shared {
         let (done, stopped) = oneshot::channel();
         self.core.push(CoreInput::Shutdown(done));
         let _ = stopped.await; // an error means the core is gone already
+    }
+}
+
+/// About how much memory a message takes that carries `bytes` of values.
+pub(crate) fn weight_of(bytes: usize) -> usize {
+    bytes + 128
+}
+
+/// About how much memory a message takes.
+pub(crate) fn weight(message: &Message) -> usize {
+    match message {
+        Message::Accept { value, .. } => weight_of(value.len()),
+        Message::Entries { values, .. } => weight_of(values.iter().map(|value| value.len() + 32).sum()),
+        _ => weight_of(0),
     }
 }
 

@@ -11,7 +11,10 @@ use synod_paxos::types::{Prefix, Time};
 use synod_paxos::value::Action;
 
 /// How long to wait for one such command to be applied before it is repeated.
-const AGAIN: Duration = Duration::from_secs(1);
+const AGAIN: Duration = Duration::from_secs(2);
+
+/// With so many commands waiting, nothing is being applied, or much is; another one would not help.
+const MANY: usize = 1_000;
 
 /// See the module.
 pub(crate) struct Upkeep {
@@ -25,14 +28,22 @@ impl Upkeep {
         Upkeep { durable: Prefix::EMPTY, asked: None }
     }
 
-    /// Looks at the membership as applied here, and at `trimmed`, the highest trim point of the others.
-    pub(crate) fn run(&mut self, shared: &Shared, membership: &Membership, trimmed: Prefix, now: Time) {
+    /// Looks at the membership as applied here, and at `trimmed`, the highest trim point of the others; none as
+    /// long as too few of them have told theirs.
+    pub(crate) fn run(
+        &mut self,
+        shared: &Shared,
+        membership: &Membership,
+        trimmed: Option<Prefix>,
+        now: Time,
+    ) {
         let Some(change) = self.wanted(shared, membership, trimmed) else {
             self.asked = None;
             return;
         };
         let waits = |(asked, at): &(Change, Time)| *asked == change && now.since(*at) < AGAIN;
-        if self.asked.as_ref().is_some_and(waits) {
+        // What waits is sent again by the front; asking anew is for when it came too late to do anything.
+        if self.asked.as_ref().is_some_and(waits) || shared.desk().waiting() > MANY {
             return;
         }
         let submitted = shared.desk().submit(Action::Reconfigure(change.clone()), None, now);
@@ -42,11 +53,11 @@ impl Upkeep {
         }
     }
 
-    fn wanted(&self, shared: &Shared, membership: &Membership, trimmed: Prefix) -> Option<Change> {
+    fn wanted(&self, shared: &Shared, membership: &Membership, trimmed: Option<Prefix>) -> Option<Change> {
         let member = membership.members().get(&shared.node)?;
         let mine = shared.home.incarnation();
         if member.voter != Some(mine) {
-            if self.durable < trimmed {
+            if self.durable < trimmed? {
                 shared.checkpoint_soon();
                 return None;
             }

@@ -317,11 +317,14 @@ impl Node {
 /// the voters, nothing wrong?
 pub(super) fn takes_part(seen: &InspectResponse) -> bool {
     let running = seen.roles.iter().all(|role| role.state() == RunState::Running);
-    let votes = seen
-        .voters
+    running && votes(seen)
+}
+
+/// Is its own incarnation among the voters?
+pub(super) fn votes(seen: &InspectResponse) -> bool {
+    seen.voters
         .iter()
-        .any(|voter| voter.node_id == seen.node_id && voter.incarnation == seen.incarnation && voter.votes);
-    running && votes
+        .any(|voter| voter.node_id == seen.node_id && voter.incarnation == seen.incarnation && voter.votes)
 }
 
 fn arguments(

@@ -23,7 +23,7 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
 use tokio::time::{sleep, timeout};
 
 use super::chance::{Chance, Part};
-use super::cluster::{Node, takes_part};
+use super::cluster::{Node, takes_part, votes};
 use super::display::Kind;
 use super::{Faults, Memory, Stage};
 
@@ -194,10 +194,14 @@ fn missing(seen: &InspectResponse) -> String {
             Role::Unspecified => "a role",
         })
         .collect();
-    match idle.is_empty() {
-        true => format!("its incarnation {} does not vote", seen.incarnation),
-        false => format!("{} does not run", idle.join(" and ")),
+    let mut missing = Vec::new();
+    if !idle.is_empty() {
+        missing.push(format!("{} does not run", idle.join(" and ")));
     }
+    if !votes(seen) {
+        missing.push(format!("its incarnation {} does not vote", seen.incarnation));
+    }
+    missing.join(", ")
 }
 
 async fn newest_chosen(stage: &Stage) -> u64 {
@@ -325,7 +329,7 @@ mod tests {
             roles: vec![status(Role::Acceptor, RunState::Stopped), status(Role::Learner, RunState::Running)],
             ..InspectResponse::default()
         };
-        assert_eq!(missing(&seen), "its acceptor does not run");
+        assert_eq!(missing(&seen), "its acceptor does not run, its incarnation ab does not vote");
         seen.roles.remove(0);
         assert_eq!(missing(&seen), "its incarnation ab does not vote");
         seen.problem = "no majority".to_owned();

@@ -378,6 +378,8 @@ async fn act(stage: &Arc<Stage>, args: &Args, cluster: &Cluster) -> Result<Vec<C
         problems.push(format!("{undone} operations of the clients' minimum were not done in time"));
     }
     problems.extend(faults::end(failing).await.err());
+    // What healing says of itself is not news.
+    listeners.shutdown().await;
     problems.extend(faults::heal(stage).await.err());
     let struck = stage.struck.load(Ordering::Relaxed);
     if struck < goal.strikes {

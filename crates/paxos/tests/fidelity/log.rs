@@ -22,9 +22,14 @@ fn applied(nodes: u64, window: u64, slots: u64) -> Configurations {
     membership.configurations().clone()
 }
 
-/// Phase 1 of `proposer` with these acceptors, part by part; everything that came of it.
-fn phase_1(proposer: &mut Proposer, acceptors: &mut [Acceptor]) -> Vec<proposer::Effect> {
+/// Phase 1 of `proposer` with these acceptors, part by part, while `waiting` waits; all that came of it.
+fn phase_1(
+    proposer: &mut Proposer,
+    acceptors: &mut [Acceptor],
+    waiting: Vec<Command>,
+) -> Vec<proposer::Effect> {
     let mut todo = proposer.campaign(START).expect("the voters are known");
+    proposer.on_submit(waiting);
     let mut done = Vec::new();
     while let Some(effect) = todo.pop() {
         assert!(done.len() < 1_000, "phase 1 does not end");
@@ -231,13 +236,11 @@ fn pms_32_pms_34_the_papers_new_leader() {
         let mut proposer = Proposer::new(NodeId(3), Generation(1), options(), applied(3, 8, 134));
         proposer.saw(ballot(1, 1));
         acceptors.remove(1);
-        let mut effects = phase_1(&mut proposer, &mut acceptors);
+        let effects = phase_1(&mut proposer, &mut acceptors, vec![command(3, 1)]);
         let prepares = effects.iter().filter(|effect| {
             matches!(effect, proposer::Effect::Send { message: Message::Prepare { .. }, .. })
         });
         assert_eq!(prepares.count() == 1, promise_bytes > 1_000, "one short message, unless answers are cut");
-        proposer.on_submit(vec![command(3, 1)]);
-        effects.extend(proposer.flush(START));
         let own = Value::batch(&[command(3, 1)]);
         let expected = [value(135), Value::no_op(), Value::no_op(), value(138), value(139), value(140), own];
         let ballot = proposer.ballot().unwrap();
@@ -275,7 +278,7 @@ fn pms_33_what_was_found_goes_out_under_the_new_ballot() {
 
     let mut n1 = proposer(1, 5, 4);
     n1.saw(ballot(3, 5));
-    let proposed = proposals(&phase_1(&mut n1, &mut acceptors[..3]));
+    let proposed = proposals(&phase_1(&mut n1, &mut acceptors[..3], Vec::new()));
     let fourth = ballot(4, 1);
     assert_eq!(proposed, vec![(1, fourth, x.clone())]);
     assert!(matches!(accept(&mut acceptors[2], ballot(2, 1), 1, &x), Some(Message::Refused { .. })));
@@ -289,7 +292,11 @@ fn pms_33_what_was_found_goes_out_under_the_new_ballot() {
 
     let mut n5 = proposer(5, 5, 4);
     n5.saw(fourth);
-    assert_eq!(proposals(&phase_1(&mut n5, &mut acceptors[2..]))[0].2, x, "x in 4 beats y in 3");
+    assert_eq!(
+        proposals(&phase_1(&mut n5, &mut acceptors[2..], vec![command(5, 1)]))[0].2,
+        x,
+        "x in 4 beats y in 3"
+    );
 }
 
 /// Every pattern of gaps within the window: what was found keeps its slot, gaps below become no-ops, new
@@ -412,7 +419,7 @@ fn pms_38_the_steady_state_is_phase_2_only() {
     let mut acceptors: Vec<Acceptor> = (1..=5).map(acceptor).collect();
     let mut proposer = proposer(1, 5, 100);
     proposer.on_applied(configurations(5, 100), (1..=5).map(NodeId).collect());
-    phase_1(&mut proposer, &mut acceptors);
+    phase_1(&mut proposer, &mut acceptors, Vec::new());
     let mut counts: BTreeMap<&str, usize> = BTreeMap::new();
     let mut count = |what, how_many: usize| *counts.entry(what).or_default() += how_many;
     for sequence in 1..=50 {

@@ -44,7 +44,7 @@ pub(crate) enum SynodCommand {
     /// Break a running cluster on purpose
     Fault(commands::fault::Args),
     /// Run one replica
-    Server(commands::server::Args),
+    Server(Box<commands::server::Args>),
     /// Start five replicas, let them fail, and prove that nothing was lost
     Demo(commands::demo::Args),
 }
@@ -112,7 +112,7 @@ fn run(personality: Personality, args: Vec<OsString>) -> Result<(), Failed> {
     };
     let command = match command {
         // A server asks no cluster, and has a runtime of its own.
-        SynodCommand::Server(args) => return commands::server::run(args),
+        SynodCommand::Server(args) => return commands::server::run(*args),
         command => command,
     };
     let context = options.resolve(personality, |name| std::env::var(name).ok())?;

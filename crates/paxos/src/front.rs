@@ -85,6 +85,11 @@ impl Front {
         }
     }
 
+    /// Whose front this is.
+    pub fn node(&self) -> NodeId {
+        self.node
+    }
+
     /// This life.
     pub fn generation(&self) -> Generation {
         self.generation
@@ -185,6 +190,25 @@ impl Front {
         renamed
     }
 
+    /// The learner jumped over part of the log, by a checkpoint that has heard of a newer life of this front, one
+    /// that a disk forgot. In that part a command of this life may have been applied before the newer life
+    /// spoke, and what remembered it is gone: naming it anew could apply it twice. So everything that waits is
+    /// let go, of unknown fate, and `fresh`, a life above, begins. Returns what was let go.
+    pub fn on_gap(&mut self, heard: Generation, fresh: Generation, now: Time) -> Vec<CommandId> {
+        if heard <= self.generation {
+            return Vec::new();
+        }
+        assert!(fresh > heard, "a fresh life must be above every life the log has heard of");
+        let lost = self.names();
+        self.waiting.clear();
+        self.waiting_bytes = 0;
+        self.generation = fresh;
+        self.next = Sequence::FIRST;
+        self.progress = now;
+        self.resend();
+        lost
+    }
+
     /// What the leader is to be told now: everything it has not been told. Nothing while nobody leads.
     pub fn flush(&mut self) -> Vec<(NodeId, Message)> {
         let Some(leader) = self.leader() else { return Vec::new() };
@@ -237,6 +261,17 @@ mod tests {
             other => panic!("a front says nothing but Submit: {other:?}"),
         });
         commands.map(|command| command.id.sequence.0).collect()
+    }
+
+    #[test]
+    fn pms_30_what_may_have_been_applied_unseen_is_not_named_anew() {
+        let mut front = Front::new(NodeId(1), Generation(5), Options::default(), Time(0));
+        front.on_leader(Ballot { round: 1, node: NodeId(2), generation: Generation(1) });
+        let id = front.submit(Action::App(Bytes::from_static(b"x")), Time(0)).unwrap();
+        assert_eq!(front.on_gap(Generation(4), Generation(6), Time(0)), [], "an older life says nothing");
+        assert_eq!(front.on_gap(Generation(9), Generation(10), Time(0)), [id]);
+        assert_eq!(sent(&mut front), [0; 0], "neither under its old name nor under another");
+        assert_eq!(front.generation(), Generation(10));
     }
 
     #[test]

@@ -594,6 +594,24 @@ impl Replica {
         }
     }
 
+    /// As [`Replica::rename`], where part of the log was jumped over: what waits is of unknown fate.
+    fn let_go(&mut self, heard: Option<Generation>, ctx: &mut Context) {
+        let Some(heard) =
+            heard.filter(|&heard| self.running.as_ref().is_some_and(|r| heard > r.front.generation()))
+        else {
+            return;
+        };
+        let fresh = self.fresh_life(Some(heard), ctx);
+        let Some(running) = self.running.as_mut() else { return };
+        for name in running.front.on_gap(heard, fresh, ctx.now) {
+            ctx.trace(|| format!("{name} is of unknown fate"));
+            if running.waiting.remove(&name).is_some() {
+                ctx.clients.outstanding -= 1;
+                ctx.count("fate unknown after a wipe", true);
+            }
+        }
+    }
+
     /// The learner has come further, or begins again: whoever needs to know of the voters is told.
     fn on_membership(&mut self, ctx: &mut Context) {
         let Some(running) = self.running.as_mut() else { return };
@@ -634,7 +652,7 @@ impl Replica {
         }
         let role = running.learner.as_mut().expect("looked at above");
         let effects = role.learner.on_installed(prefix, ctx.now);
-        self.rename(machine.generation(self.id), ctx);
+        self.let_go(machine.generation(self.id), ctx);
         self.on_membership(ctx);
         self.on_learned(effects, ctx);
     }

@@ -51,13 +51,28 @@ impl Desk {
         self.waiters.remove(&id)
     }
 
-    /// The learner jumped over part of the log, by a checkpoint: settle what was applied in there.
-    pub(crate) fn settle(&mut self, machine: &Machine<Answer>, now: Time) {
+    /// The learner jumped over part of the log, by a checkpoint or by a new life: settle what was applied in
+    /// there. `fresh` makes a life above one that was heard of in there, if that is above this one.
+    pub(crate) fn settle(
+        &mut self,
+        machine: &Machine<Answer>,
+        fresh: impl Fn(Generation) -> Generation,
+        now: Time,
+    ) {
         for id in self.front.names() {
             if machine.has_applied(id) {
                 let answer = machine.answer(id).cloned().ok_or(RequestError::AnswerLost);
                 if let Some(waiter) = self.answer(id, now) {
                     let _ = waiter.send(answer); // the client may have left
+                }
+            }
+        }
+        if let Some(heard) =
+            machine.generation(self.front.node()).filter(|&heard| heard > self.front.generation())
+        {
+            for id in self.front.on_gap(heard, fresh(heard), now) {
+                if let Some(waiter) = self.waiters.remove(&id) {
+                    let _ = waiter.send(Err(RequestError::AnswerLost));
                 }
             }
         }

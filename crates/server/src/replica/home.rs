@@ -8,6 +8,7 @@ use bytes::Bytes;
 use rand::RngExt;
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::{SystemTime, UNIX_EPOCH};
 use synod_paxos::membership::Genesis;
 use synod_paxos::types::{ClusterId, Generation, Incarnation, NodeId};
 use synod_storage::checkpoint::{CheckpointError, CheckpointStore};
@@ -56,8 +57,8 @@ pub(crate) struct Home {
     identity: Mutex<Identity>,
 }
 
-/// The largest count of starts that a new identity may begin with: far from the end.
-const FIRST_BOOTS: u64 = 1 << 62;
+/// How many bits of a new identity's first count of starts are chance.
+const FIRST_BOOTS_CHANCE: u32 = 20;
 
 /// How far at most a life steps over another that it has heard of.
 const STEP: u64 = 1 << 20;
@@ -197,6 +198,15 @@ fn log_identity(identity: &Identity, cluster: ClusterId, incarnation: Incarnatio
     LogIdentity { cluster, node: identity.node, incarnation }
 }
 
+/// Where a new identity begins to count its starts. Chance, so that no two begin alike; behind the milliseconds of
+/// the clock, so that it is usually above the count of an identity that was lost here. "Usually" is enough: if
+/// the clock went back, the log tells, and the front steps above it.
+fn first_boots(chance: u64) -> u64 {
+    let unix = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+    let millis = u64::try_from(unix.as_millis()).unwrap_or(0) & ((1 << 42) - 1);
+    millis << FIRST_BOOTS_CHANCE | chance & ((1 << FIRST_BOOTS_CHANCE) - 1)
+}
+
 /// An identity without a past, durable. What an earlier one left behind is thrown away.
 fn blank(disk: &SharedDisk, name: &str, node: NodeId) -> Result<Identity, HomeError> {
     CheckpointStore::reset(Arc::clone(disk))?;
@@ -207,7 +217,7 @@ fn blank(disk: &SharedDisk, name: &str, node: NodeId) -> Result<Identity, HomeEr
         incarnation: Incarnation(chance.random()),
         cluster: None,
         genesis: None,
-        boots: chance.random::<u64>() % FIRST_BOOTS,
+        boots: first_boots(chance.random()),
         formation: Bytes::new(),
     };
     identity::save(disk, &identity)?;

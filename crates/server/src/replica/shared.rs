@@ -189,7 +189,7 @@ impl Shared {
     /// A learner's new life, or a checkpoint that arrived: from now on everybody reads this.
     pub(crate) fn show_state(&self, state: State) {
         let applied = state.machine.applied();
-        self.desk().settle(&state.machine, self.now());
+        self.desk().settle(&state.machine, |heard| self.home.generation_above(heard), self.now());
         lock(&self.hashes).clear();
         self.remember_hash(Slot(applied.0), state.store.state_hash());
         let old = self.write_state().replace(state);

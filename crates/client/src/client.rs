@@ -127,7 +127,7 @@ impl Client {
         let first = self.preferred.load(Ordering::Relaxed);
         let deadline = Instant::now() + self.config.request_timeout;
         let mut backoff = BACKOFF_MIN;
-        let mut said = None;
+        let mut told: Option<ClientError> = None;
         let mut attempt = 0;
         // Ends at the deadline: every round but the last one sleeps.
         loop {
@@ -148,11 +148,11 @@ impl Client {
             let round_ends = (attempt + 1) % count == 0;
             let pause = if round_ends { backoff } else { Duration::ZERO };
             if !error.may_retry(effect) || Instant::now() + pause >= deadline {
-                return Err(most_telling(effect, said, error));
+                return Err(most_telling(effect, told, error));
             }
             tracing::debug!(%error, "asking the next endpoint");
-            if error.code().is_some() {
-                said = Some(error);
+            if told.as_ref().is_none_or(|told| told.tells() <= error.tells()) {
+                told = Some(error);
             }
             if round_ends {
                 sleep(pause).await;
@@ -163,11 +163,14 @@ impl Client {
     }
 }
 
-/// Of a read that ran out of time, what some server last said about it tells more
-/// than that the last attempt was cut short. Of a write, that is what matters.
-fn most_telling(effect: Effect, said: Option<ClientError>, last: ClientError) -> ClientError {
-    match (effect, &last.failure) {
-        (Effect::Reads, Failure::Deadline(_)) => said.unwrap_or(last),
+/// Of a read that ran out of time, what some server last said about it tells more than that another did not
+/// answer, and that more than that at a third address there is nobody. Of a write, only what became of it
+/// matters; and a definite answer is never passed over.
+fn most_telling(effect: Effect, told: Option<ClientError>, last: ClientError) -> ClientError {
+    match told {
+        Some(told) if effect == Effect::Reads && last.may_retry(effect) && told.tells() > last.tells() => {
+            told
+        }
         _ => last,
     }
 }

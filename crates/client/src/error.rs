@@ -81,6 +81,15 @@ impl ClientError {
         }
     }
 
+    /// How much this says about the cluster, to be compared with others.
+    pub(crate) fn tells(&self) -> u8 {
+        match self.failure {
+            Failure::BadEndpoint(_) | Failure::Connect(_) => 0,
+            Failure::Broken(_) | Failure::Deadline(_) => 1,
+            Failure::Status { .. } => 2,
+        }
+    }
+
     /// Whether the next endpoint may be asked the same.
     pub(crate) fn may_retry(&self, effect: Effect) -> bool {
         match (&self.failure, effect) {

@@ -20,6 +20,7 @@ use std::time::Duration;
 use synod_paxos::election;
 use synod_paxos::formation::{Founder, Plan};
 use synod_paxos::types::Window;
+use synod_storage::identity::IdentityError;
 use tokio::net::TcpListener;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::{oneshot, watch};
@@ -31,7 +32,7 @@ use crate::config::{HttpUrl, LogFormat, MemoryMode, ServerConfig};
 use crate::http;
 use crate::listen::{self, ListenError};
 use crate::metrics::Metrics;
-use crate::replica::{Place, Replica, ReplicaConfig, StartError};
+use crate::replica::{HomeError, Place, Replica, ReplicaConfig, StartError};
 
 /// How far ahead of the applied slots may be proposed (the paper's alpha): enough to keep disks and network
 /// busy, little enough that a change of the configuration comes soon.
@@ -66,6 +67,22 @@ pub enum ServerError {
         /// Its answer.
         source: io::Error,
     },
+}
+
+impl ServerError {
+    /// What an operator can do about it, where the error does not say that itself.
+    pub fn advice(&self) -> Option<&'static str> {
+        match self {
+            ServerError::Start(StartError::Home(HomeError::Identity(IdentityError::Foreign { .. }))) => Some(
+                "Nothing was changed. A server's id comes from its peer URLs in --initial-cluster and from \
+                 --initial-cluster-token: if neither changed, give this one a directory of its own.",
+            ),
+            ServerError::Start(StartError::Home(HomeError::Identity(IdentityError::Format { .. }))) => {
+                Some("Nothing was changed. Run the release that wrote it, or a newer one.")
+            }
+            _ => None,
+        }
+    }
 }
 
 /// Sends events to standard error from now on, as the configuration says, one line each. Does nothing if

@@ -17,5 +17,11 @@ pub(crate) struct Args {
 pub(crate) fn run(args: Args) -> Result<(), Failed> {
     let config = ServerConfig::load(args.flags, |name| std::env::var(name).ok())
         .map_err(|error| Failed::usage(Why::Arguments, error.to_string()))?;
-    run::run_to_end(config).map_err(|error| Failed::new(error.to_string()))
+    run::run_to_end(config).map_err(|error| {
+        let failed = Failed::new(error.to_string());
+        match error.advice() {
+            Some(advice) => failed.hint(advice),
+            None => failed,
+        }
+    })
 }

@@ -12,6 +12,9 @@ use synod_paxos::types::{ClusterId, NodeId, Time};
 /// How often formation asks again.
 const ASK_EVERY: Duration = Duration::from_millis(100);
 
+/// A newcomer's trouble. Its former self is a voter still, and dead.
+const JOINING: &str = "comes without its memory, and waits for a majority to admit it as a new voter";
+
 /// There is a cluster to take part in.
 #[derive(Clone, Debug)]
 pub(crate) struct Belonging {
@@ -151,7 +154,7 @@ impl Forming {
             return "formed".into();
         }
         if state.joining {
-            return "joining: waits to be admitted as a new voter".into();
+            return format!("joining: {JOINING}");
         }
         match state.formation.waits_for() {
             Some(problem) => format!("forming: {problem}"),
@@ -164,6 +167,9 @@ impl Forming {
         let state = self.lock();
         if state.broken.is_some() || state.formation.formed().is_some() {
             return state.broken.clone();
+        }
+        if state.joining {
+            return Some(JOINING.into()); // whoever else it waited for at first
         }
         let waits = state.formation.waits_for().map(|problem| problem.to_string());
         state.problem.clone().or(waits)

@@ -129,7 +129,10 @@ fn inspected(status: &ReplicaStatus, ballot_round: u64, faults_allowed: bool) ->
         incarnation: status.acceptor.map(|voter| voter.incarnation.to_string()).unwrap_or_default(),
         roles: roles(status),
         leader: status.leader.map(|leader| leader.node.0),
-        ballot: status.leader.map(|leader| leader.to_string()).unwrap_or_default(),
+        ballot: status
+            .leader
+            .map(|leader| format!("{}.{}", leader.round, name_of(leader.node)))
+            .unwrap_or_default(),
         ballot_round,
         first_slot: status.log_start.unwrap_or(Slot::FIRST).0,
         chosen_slot: status.chosen.0,

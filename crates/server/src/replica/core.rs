@@ -285,10 +285,16 @@ impl Core {
                         leadership::Effect::Send { to, message } => self.send(to, message),
                         leadership::Effect::Leads(ballot) => {
                             self.tell_front(ballot);
-                            self.shared.event("leader", format!("leads with ballot {ballot}"));
+                            self.shared.event(
+                                "leader",
+                                format!("leads with ballot {}", self.shared.config.show(ballot)),
+                            );
                         }
                         leadership::Effect::Follows(ballot) => {
-                            self.shared.event("leader", format!("no longer leads with ballot {ballot}"));
+                            self.shared.event(
+                                "leader",
+                                format!("no longer leads with ballot {}", self.shared.config.show(ballot)),
+                            );
                         }
                     }
                 }
@@ -546,7 +552,8 @@ impl Core {
             if ballot.node != self.shared.node && self.leader.is_none_or(|old| old.node != ballot.node) {
                 drop(board);
                 let name = self.shared.config.plan_name(ballot.node);
-                self.shared.event("leader", format!("follows {name}, ballot {ballot}"));
+                self.shared
+                    .event("leader", format!("follows {name}, ballot {}", self.shared.config.show(ballot)));
                 board = self.shared.board();
             }
         }

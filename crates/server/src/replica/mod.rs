@@ -53,7 +53,7 @@ use synod_paxos::formation::{Formation, Plan};
 use synod_paxos::machine::Machine;
 use synod_paxos::membership::Membership;
 use synod_paxos::message::Message;
-use synod_paxos::types::{NodeId, Prefix, Slot, VoterId};
+use synod_paxos::types::{Ballot, NodeId, Prefix, Slot, VoterId};
 use tokio::sync::oneshot;
 
 /// What a replica needs to know to start.
@@ -101,6 +101,11 @@ pub enum StartError {
 }
 
 impl ReplicaConfig {
+    /// A ballot for people: its round and the name of its proposer.
+    pub(crate) fn show(&self, ballot: Ballot) -> String {
+        format!("{}.{}", ballot.round, self.plan_name(ballot.node))
+    }
+
     /// The name of a member, as far as the initial members tell.
     pub(crate) fn plan_name(&self, node: NodeId) -> String {
         self.plan.founder(node).map_or_else(|| node.to_string(), |founder| founder.name.clone())

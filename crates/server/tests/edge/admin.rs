@@ -24,7 +24,7 @@ async fn inspect_tells_everything() {
     let seen = admin(&server).await.inspect(pb::InspectRequest {}).await.unwrap().into_inner();
     assert_eq!((seen.name.as_str(), seen.node_id, seen.cluster_id), ("n1", 1, 0x1234));
     assert_eq!((seen.incarnation.as_str(), seen.leader, seen.ballot_round), ("a1", Some(2), 7));
-    assert_eq!((seen.ballot.as_str(), seen.formation.as_str()), ("7.n2.1", ""));
+    assert_eq!((seen.ballot.as_str(), seen.formation.as_str()), ("7.n2", ""));
     assert_eq!((seen.first_slot, seen.chosen_slot, seen.applied_slot), (11, 30, 29));
     assert_eq!((seen.trimmed_slot, seen.checkpoint_slot, seen.window), (10, 20, 64));
     assert_eq!((seen.log_bytes, seen.store_bytes, seen.fsync_p99_micros), (4096, 200, 1500));

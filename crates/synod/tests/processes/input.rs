@@ -10,7 +10,7 @@ use synod_client::requests::{get, put};
 use synod_client::{ClientError, Failure, Outcome};
 use tonic::Code;
 
-use super::cluster::{Cluster, free_port, said};
+use super::cluster::{Cluster, free_port, said, until};
 
 fn refusal(error: &ClientError) -> (Code, &str) {
     assert_eq!(error.outcome, Outcome::NotApplied, "{error}");
@@ -132,6 +132,38 @@ async fn m3_a_directory_that_is_not_this_servers_is_refused_and_left_alone() {
     cluster.nodes[1].start();
     cluster.all_equal().await;
     assert_eq!(cluster.nodes[0].replica.range(get("k")).await.unwrap().kvs[0].value, "v");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_stranger_among_the_peers_is_told_so_and_changes_nothing() {
+    let cluster = Cluster::start().await;
+    let hash = cluster.all_equal().await;
+    let (client, peer) = (free_port(), free_port());
+    let url = |port: u16| format!("http://127.0.0.1:{port}");
+    let data = cluster.nodes[0].data.with_file_name("stranger");
+    // As the start line of another cluster, with a peer URL of this one in it.
+    let members = format!("stranger={},n2={}", url(peer), url(cluster.nodes[1].peer_port));
+    let command = cluster.nodes[0].command(&[
+        ("--name", "stranger".to_owned()),
+        ("--data-dir", data.to_str().unwrap().to_owned()),
+        ("--listen-client-urls", url(client)),
+        ("--advertise-client-urls", url(client)),
+        ("--listen-peer-urls", url(peer)),
+        ("--initial-advertise-peer-urls", url(peer)),
+        ("--initial-cluster", members),
+    ]);
+    let mut command = tokio::process::Command::from(command);
+    let _stranger = command.stderr(Stdio::null()).kill_on_drop(true).spawn().unwrap();
+    until("the stranger is told", async || {
+        let mut status = Command::new(env!("CARGO_BIN_EXE_synod"));
+        status.args(["--endpoints", &format!("127.0.0.1:{client}"), "status"]);
+        let (code, shown, _) = said(status).await;
+        let told = shown.contains("NOT FORMED") && shown.contains("does not have this server as a member");
+        code == Some(1) && told
+    })
+    .await;
+    assert_eq!(cluster.all_equal().await, hash);
+    assert_eq!(cluster.verdict().await, (Some(0), "healthy: 5 of 5 voters up, 2 more may fail".to_owned()));
 }
 
 /// Debian's etcdctl at each of the five, in turn: it sees one etcd.

@@ -136,10 +136,15 @@ fn unreachable(replicas: &[Observed]) -> Verdict {
 fn unformed(replicas: &[Observed]) -> Verdict {
     let words =
         synods(replicas).map(|(_, inspect)| inspect.formation.as_str()).find(|words| !words.is_empty());
+    // Usually that is what it waits for; but a server in the wrong company would wait for ever.
+    let problems = synods(replicas)
+        .filter(|(_, inspect)| !inspect.formation.contains(&inspect.problem))
+        .map(|(replica, inspect)| format!("{}: {}", replica.name, inspect.problem));
     let sentence = match words {
         Some(words) => format!("NOT FORMED: {words}"),
         None => "NOT FORMED: no replica knows who votes".to_owned(),
     };
+    let sentence = [sentence].into_iter().chain(problems).collect::<Vec<_>>().join("; ");
     Verdict { level: Level::Stopped, sentence, voters: 0, up: 0, may_fail: None }
 }
 

@@ -271,6 +271,11 @@ fn servers_without_a_cluster_say_what_they_wait_for() {
         inspect.formation = "waiting for n4, n5".to_owned();
     }
     assert_verdict(&replicas, Level::Stopped, "NOT FORMED: waiting for n4, n5");
+    inside(&mut replicas, 3).problem = "waiting for n4, n5".to_owned();
+    assert_verdict(&replicas, Level::Stopped, "NOT FORMED: waiting for n4, n5");
+    inside(&mut replicas, 3).problem = "peers belong to different clusters".to_owned();
+    let sentence = "NOT FORMED: waiting for n4, n5; n3: peers belong to different clusters";
+    assert_verdict(&replicas, Level::Stopped, sentence);
 }
 
 #[test]

@@ -135,6 +135,7 @@ async fn everything_survives_a_restart_of_all() {
     }
     cluster.until("a checkpoint", |c| c.at(0).status().checkpoint.0 > 0).await;
     let hash = |c: &Cluster, i| (c.at(i).status().revision, c.at(i).status().state_hash);
+    cluster.until("all equal", |c| (1..3).all(|i| hash(c, i) == hash(c, 0) && hash(c, i).0.0 == 201)).await;
     let before = hash(&cluster, 0);
     for (_, replica) in std::mem::take(&mut cluster.replicas) {
         replica.shutdown().await;

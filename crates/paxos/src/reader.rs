@@ -40,6 +40,9 @@ pub enum Effect {
     Decide(Slot),
 }
 
+/// How many answered rounds wait one by one for this replica to apply; more share their wait.
+const SETTLING: usize = 8;
+
 /// The reads of one replica that wait for their turn.
 #[derive(Clone, Debug)]
 pub struct Reader {
@@ -131,9 +134,22 @@ impl Reader {
             return Vec::new();
         }
         let round = self.round.take().expect("looked at above");
+        let crowded = self.settling.len() >= SETTLING;
         let counted = round.answers.iter().filter(|(voter, _)| round.asked.contains(**voter));
         let need = counted.map(|(_, &prefix)| prefix).max().unwrap_or_default();
-        self.settling.push_back(Settling { covers: round.covers, need, asked: round.asked, since: now });
+        match self.settling.back_mut() {
+            // While nothing is applied here, rounds would pile up. Any but the first may wait for a later one.
+            Some(last) if crowded && last.asked == round.asked => {
+                last.covers = round.covers;
+                last.need = last.need.max(need);
+            }
+            _ => self.settling.push_back(Settling {
+                covers: round.covers,
+                need,
+                asked: round.asked,
+                since: now,
+            }),
+        }
         let mut effects = self.settle(now);
         effects.extend(self.flush(now));
         effects
@@ -224,5 +240,36 @@ impl Reader {
     fn ask_again(&mut self, covers: Ticket, now: Time) -> Vec<Effect> {
         let covers = self.round.take().map_or(covers, |round| round.covers.max(covers));
         self.ask(covers, now)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::types::{Incarnation, NodeId, Window};
+
+    #[test]
+    fn rounds_that_wait_for_a_learner_do_not_pile_up() {
+        let voter = VoterId { node: NodeId(1), incarnation: Incarnation(1) };
+        let configurations = Configurations::genesis(Window::new(4), Configuration::new([voter]));
+        let mut reader = Reader::new(Generation(1), Duration::from_millis(10), configurations);
+        for round in 1..=100 {
+            reader.on_read();
+            let asked = reader.flush(Time(round));
+            let Some(Effect::Send(Outgoing { message: Message::ReadQuery { question }, .. })) = asked.first()
+            else {
+                panic!("a question was due: {asked:?}");
+            };
+            assert_eq!(
+                reader.on_answer(*question, voter, Prefix(round), Time(round)),
+                [],
+                "nothing is applied"
+            );
+        }
+        assert!(reader.settling.len() <= SETTLING);
+        assert_eq!(
+            reader.settling.back().map(|last| (last.covers, last.need)),
+            Some((Ticket(100), Prefix(100)))
+        );
     }
 }

@@ -31,7 +31,7 @@ pub struct Options {
     pub abdication: Duration,
     /// How long to wait for answers to one question, and for a campaign to succeed.
     pub round: Duration,
-    /// The first random pause before a campaign; doubles with each failure, up to sixteen times.
+    /// The first random pause before a campaign; doubles with each failure, up to a limit.
     pub backoff: Duration,
     /// How often [`Election::tick`] is called when all goes well; the rest is lateness.
     pub tick: Duration,
@@ -69,8 +69,8 @@ enum State {
     Asking { question: QuestionId, since: Time, silent: BTreeSet<NodeId>, rounds: u32 },
     /// Nobody does. A random pause, so that not all campaign at once.
     Waiting { until: Time },
-    /// This replica's proposer is in phase 1.
-    Campaigning { since: Time },
+    /// This replica's proposer is in phase 1, with `ballot` once it has said so.
+    Campaigning { since: Time, ballot: Option<Ballot> },
     /// It leads. When each node was last heard.
     Leading { ballot: Ballot, heard: BTreeMap<NodeId, Time>, beat: Option<Time> },
 }
@@ -78,6 +78,10 @@ enum State {
 /// How often to ask in vain before campaigning all the same: those who would answer may have lost only
 /// their proposers, and acceptors suffice.
 const ROUNDS_IN_VAIN: u32 = 10;
+
+/// How often the pause before a campaign doubles: up to some four seconds. Every campaign is a record in every
+/// acceptor's log, and where no majority can be had they all are in vain.
+const MOST_DOUBLINGS: u32 = 8;
 
 /// One replica's view of who leads.
 #[derive(Clone, Debug)]
@@ -162,6 +166,9 @@ impl Election {
         self.witnessed = Some(now);
         match &self.state {
             State::Leading { ballot: own, .. } if *own > ballot => Vec::new(),
+            // It completed phase 1 while this replica's was under way with a higher ballot, which whoever
+            // promised holds against it. To give way now would leave nobody.
+            State::Campaigning { ballot: Some(own), .. } if *own > ballot => Vec::new(),
             State::Leading { .. } | State::Campaigning { .. } => {
                 self.state = State::Following;
                 self.failures = 0;
@@ -232,7 +239,7 @@ impl Election {
         {
             return Vec::new();
         }
-        self.state = State::Campaigning { since: now };
+        self.state = State::Campaigning { since: now, ballot: None };
         vec![Effect::Campaign]
     }
 
@@ -315,8 +322,15 @@ impl Election {
 
     /// An answer to phase 1 came in, and more of it is to come: a campaign that moves is given time.
     pub fn on_campaign_moves(&mut self, now: Time) {
-        if let State::Campaigning { since } = &mut self.state {
+        if let State::Campaigning { since, .. } = &mut self.state {
             *since = now;
+        }
+    }
+
+    /// The proposer begins phase 1 with `ballot`.
+    pub fn on_campaign(&mut self, own: Ballot) {
+        if let State::Campaigning { ballot, .. } = &mut self.state {
+            *ballot = Some(own);
         }
     }
 
@@ -397,10 +411,10 @@ impl Election {
                     self.heard = Some(now);
                     return Vec::new();
                 }
-                self.state = State::Campaigning { since: now };
+                self.state = State::Campaigning { since: now, ballot: None };
                 vec![Effect::Campaign]
             }
-            State::Campaigning { since } => {
+            State::Campaigning { since, .. } => {
                 if now.since(since) < self.options.round {
                     return Vec::new();
                 }
@@ -467,7 +481,9 @@ impl Election {
                     *at = (*at + late).min(now);
                 }
             }
-            State::Asking { since, .. } | State::Campaigning { since } => *since = (*since + late).min(now),
+            State::Asking { since, .. } | State::Campaigning { since, .. } => {
+                *since = (*since + late).min(now)
+            }
             State::Following | State::Waiting { .. } => {}
         }
     }
@@ -480,7 +496,7 @@ impl Election {
     }
 
     fn wait(&mut self, now: Time, random: u64) {
-        let most = self.options.backoff * (1 << self.failures.min(4));
+        let most = self.options.backoff * (1 << self.failures.min(MOST_DOUBLINGS));
         let micros = u64::try_from(most.as_micros()).unwrap_or(u64::MAX).max(1);
         self.state = State::Waiting { until: now + Duration::from_micros(random % micros) };
     }
@@ -488,5 +504,25 @@ impl Election {
     fn tell(&self, message: impl Fn() -> Message) -> Vec<Effect> {
         let others = self.members.iter().filter(|&&node| node != self.node);
         others.map(|&to| Effect::Send(Outgoing { to, message: message() })).collect()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn ballot(round: u64, node: u64) -> Ballot {
+        Ballot { round, node: NodeId(node), generation: Generation(1) }
+    }
+
+    #[test]
+    fn pms_23_a_campaign_gives_way_to_a_higher_ballot_only() {
+        let mut election = Election::new(NodeId(1), Generation(1), Options::default(), Time(0));
+        let nodes: Vec<NodeId> = (1..=3).map(NodeId).collect();
+        election.on_members(nodes.clone(), nodes);
+        assert_eq!(election.on_hand_over(ballot(1, 3), Time(1)), [Effect::Campaign]);
+        election.on_campaign(ballot(3, 1));
+        assert_eq!(election.on_leader(ballot(2, 2), Time(2)), [], "acceptors hold 3.n1 against it already");
+        assert_eq!(election.on_leader(ballot(4, 2), Time(3)), [Effect::Abdicate]);
     }
 }

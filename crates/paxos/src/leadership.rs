@@ -237,6 +237,9 @@ impl Leadership {
                 }
                 election::Effect::Campaign => {
                     let effects = self.proposer.campaign(now).unwrap_or_default();
+                    if let Some(ballot) = self.proposer.ballot() {
+                        self.election.on_campaign(ballot);
+                    }
                     out.extend(self.pass_on(effects, now));
                 }
                 election::Effect::Abdicate => {

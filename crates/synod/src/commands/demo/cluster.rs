@@ -353,11 +353,23 @@ fn arguments(
     arguments
 }
 
-/// Ports that nobody uses now. All are held until the last is found, so that none
-/// is found twice.
+/// Where ports for servers are looked for: below those that the system gives to outgoing connections, so that a
+/// server that is down for a while finds its own again.
+const PORTS: std::ops::Range<u16> = 12_000..32_000;
+
+/// Ports that nobody uses now, from a random one on. All are held until the last is found, so that none is
+/// found twice.
 fn free_ports(count: usize) -> std::io::Result<Vec<u16>> {
-    let held: Vec<TcpListener> =
-        (0..count).map(|_| TcpListener::bind((Ipv4Addr::LOCALHOST, 0))).collect::<Result<_, _>>()?;
+    let range = usize::from(PORTS.end - PORTS.start);
+    let first = rand::random_range(0..range);
+    let candidates = (0..range).map(|i| PORTS.start + ((first + i) % range) as u16);
+    let held: Vec<TcpListener> = candidates
+        .filter_map(|port| TcpListener::bind((Ipv4Addr::LOCALHOST, port)).ok())
+        .take(count)
+        .collect();
+    if held.len() < count {
+        return Err(std::io::Error::other(format!("fewer than {count} ports are free in {PORTS:?}")));
+    }
     held.iter().map(|listener| Ok(listener.local_addr()?.port())).collect()
 }
 

@@ -149,6 +149,11 @@ impl Election {
         }
     }
 
+    /// Does this replica lead, as far as it knows?
+    pub fn is_leading(&self) -> bool {
+        matches!(self.state, State::Leading { .. })
+    }
+
     fn hears_leader(&self, now: Time) -> bool {
         self.leader.is_some() && self.heard.is_some_and(|heard| now.since(heard) < self.options.suspicion)
     }

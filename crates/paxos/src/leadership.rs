@@ -220,8 +220,9 @@ impl Leadership {
                 }
                 proposer::Effect::Deposed { ballot, by } => {
                     let random = self.chance(now);
+                    let led = self.election.is_leading(); // or only tried to
                     self.election.on_deposed(by, now, random);
-                    out.push(Effect::Follows(ballot));
+                    out.extend(led.then_some(Effect::Follows(ballot)));
                 }
             }
         }

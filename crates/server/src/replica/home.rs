@@ -79,6 +79,19 @@ impl Home {
             }
             Place::Memory => (None, Arc::new(MemoryDisk::new())),
         };
+        let durable = directory.is_some();
+        Home::on(disk, durable, directory, name, node, segment_bytes)
+    }
+
+    /// [`Home::open`], on whatever disk.
+    fn on(
+        disk: SharedDisk,
+        durable: bool,
+        directory: Option<DataDir>,
+        name: &str,
+        node: NodeId,
+        segment_bytes: u64,
+    ) -> Result<Home, HomeError> {
         let identity = match identity::start(&disk, Some(node)) {
             Ok(Some(identity)) => identity,
             Ok(None) => blank(&disk, name, node)?,
@@ -91,7 +104,7 @@ impl Home {
         Ok(Home {
             directory: Mutex::new(directory),
             disk,
-            durable: matches!(place, Place::Directory(_)),
+            durable,
             options: WalOptions { segment_bytes },
             writing: Mutex::new(()),
             identity: Mutex::new(identity),
@@ -222,4 +235,78 @@ fn blank(disk: &SharedDisk, name: &str, node: NodeId) -> Result<Identity, HomeEr
     };
     identity::save(disk, &identity)?;
     Ok(identity)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::collections::BTreeMap;
+    use synod_paxos::acceptor::Record;
+    use synod_paxos::types::{Ballot, Slot, Window};
+    use synod_paxos::value::Value;
+    use synod_storage::disk::{CrashPoint, FaultyDisk, Survivors};
+
+    fn home(disk: &FaultyDisk) -> Result<Home, HomeError> {
+        Home::on(Arc::new(disk.clone()), true, None, "n1", NodeId(1), 4096)
+    }
+
+    /// A home with a log of several segments, none of them trimmed, and what is in them.
+    fn lived_in() -> (FaultyDisk, Vec<Record>) {
+        let disk = FaultyDisk::new(1);
+        let home = home(&disk).unwrap();
+        let genesis = Genesis { cluster: ClusterId(7), window: Window::new(4), members: BTreeMap::new() };
+        home.save_formation(Bytes::from_static(b"formed"), Some(&genesis)).unwrap();
+        let mut log =
+            WriteAheadLog::open(home.disk(), home.log_identity().unwrap(), home.log_options()).unwrap().log;
+        let ballot = Ballot { round: 1, node: NodeId(1), generation: Generation(1) };
+        for slot in 1..=12 {
+            let value = Value::from_encoded(Bytes::from(vec![1; 1500]));
+            log.append(&[Record::Accepted { ballot, slot: Slot(slot), value }]).unwrap();
+        }
+        log.seal().unwrap();
+        assert!(log.segments() > 3, "several segments are the point of this");
+        let log = WriteAheadLog::open(home.disk(), home.log_identity().unwrap(), home.log_options()).unwrap();
+        (disk, log.records)
+    }
+
+    #[test]
+    fn r1_a_change_of_incarnation_that_is_cut_short_leaves_the_whole_log_or_none_of_it() {
+        let (before, records) = lived_in();
+        let whole = before.fork(0);
+        let opened = home(&whole).unwrap();
+        let from = whole.operations();
+        opened.new_incarnation().unwrap();
+        let operations = whole.operations() - from;
+        assert!(operations > 5, "nothing to cut short");
+        for (operation, point, survivors) in (1..=operations).flat_map(|operation| {
+            let points = [CrashPoint::Before, CrashPoint::During, CrashPoint::After];
+            points.into_iter().flat_map(move |point| {
+                [None, Some(Survivors::None), Some(Survivors::All), Some(Survivors::Some)]
+                    .map(|survivors| (operation, point, survivors))
+            })
+        }) {
+            let disk = before.fork(operation);
+            let life = home(&disk).unwrap();
+            let old = life.incarnation();
+            disk.crash_at(disk.operations() + operation, point);
+            let _ = life.new_incarnation(); // it dies in there
+            match survivors {
+                None => disk.process_crash(),
+                Some(survivors) => disk.power_cut(survivors),
+            }
+            let life = home(&disk).unwrap();
+            let log = WriteAheadLog::open(life.disk(), life.log_identity().unwrap(), life.log_options());
+            let place = format!("{point:?} operation {operation}, then {survivors:?}");
+            match log {
+                Ok(opened) if life.incarnation() == old => {
+                    assert_eq!(
+                        opened.records, records,
+                        "{place}: the old acceptor votes without some of its memory"
+                    );
+                }
+                Ok(opened) => assert_eq!(opened.records, [], "{place}: a new acceptor begins with nothing"),
+                Err(error) => assert!(error.is_lost_memory(), "{place}: {error}"),
+            }
+        }
+    }
 }

@@ -161,8 +161,9 @@ impl From<Failure> for WalError {
 
 impl WriteAheadLog {
     /// Starts the log of a new acceptor, durably, in place of any log that is there: of a life that is over,
-    /// or that never began. Only then may the identity file name `identity` as the one that votes: an
-    /// identity whose log is missing has lost its memory.
+    /// or that never began. In place of a log that some identity file still names, save the new identity
+    /// *first*: segments go one by one, and what a crash leaves of them could pass for a log that was trimmed. An
+    /// identity whose log is missing, or another's, has lost its memory, and that is found out.
     ///
     /// # Errors
     /// When the disk fails. Then there is no log, or an empty one.

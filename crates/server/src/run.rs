@@ -32,7 +32,7 @@ use crate::config::{HttpUrl, LogFormat, MemoryMode, ServerConfig};
 use crate::http;
 use crate::listen::{self, ListenError};
 use crate::metrics::Metrics;
-use crate::replica::{HomeError, Place, Replica, ReplicaConfig, StartError};
+use crate::replica::{HomeError, Place, ProtocolLimits, Replica, ReplicaConfig, StartError};
 
 /// How far ahead of the applied slots may be proposed (the paper's alpha): enough to keep disks and network
 /// busy, little enough that a change of the configuration comes soon.
@@ -215,6 +215,7 @@ fn replica_config(config: &ServerConfig, peer_addrs: Vec<SocketAddr>) -> Replica
         request_timeout: config.request_timeout(),
         checkpoint_bytes: CHECKPOINT_BYTES,
         segment_bytes: SEGMENT_BYTES,
+        limits: ProtocolLimits::default(),
     }
 }
 

@@ -9,7 +9,7 @@ use synod_paxos::election;
 use synod_paxos::formation::{Founder, Plan};
 use synod_paxos::types::{NodeId, Window};
 use synod_server::replica::{
-    Answer, Consistency, Memory, Place, Replica, ReplicaConfig, RequestError, Role, RoleFault,
+    Answer, Consistency, Memory, Place, ProtocolLimits, Replica, ReplicaConfig, RequestError, Role, RoleFault,
 };
 
 /// A bound for everything here; nothing takes nearly as long unless it never would end.
@@ -48,6 +48,7 @@ impl Cluster {
             request_timeout: Duration::from_secs(20),
             checkpoint_bytes: 64 << 10,
             segment_bytes: 1 << 20,
+            limits: ProtocolLimits::default(),
         };
         let configs = addrs.iter().enumerate().map(config).collect();
         Cluster { configs, replicas: BTreeMap::new(), _directory: directory }

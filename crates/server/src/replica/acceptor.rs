@@ -5,11 +5,13 @@
 //! a disk that has lied, and what it holds is read again before it is trusted.
 
 use super::mailbox::Mailbox;
+use super::observation::Observation;
+use super::roles::{Next, Worker};
 use super::status::Role;
 use super::{AcceptorView, CoreInput, Shared};
 use std::sync::Arc;
-use std::time::{Duration, Instant};
-use synod_paxos::acceptor::{Acceptor, Effect, Limits, Record};
+use std::time::Duration;
+use synod_paxos::acceptor::{Acceptor, Effect, Record};
 use synod_paxos::message::{Message, Outgoing};
 use synod_paxos::types::{NodeId, Prefix, VoterId};
 use synod_storage::wal::{WalError, WriteAheadLog};
@@ -29,69 +31,130 @@ pub(crate) enum Input {
 /// How long the log may be idle before its last group is sealed (rule R9).
 const SEAL_AFTER: Duration = Duration::from_millis(100);
 
-/// One life of the role. Returns when told to stop; an error says what ended it.
-pub(crate) fn run(
-    shared: &Shared,
-    mailbox: &Arc<Mailbox<Input>>,
+/// One life of the role.
+pub(crate) struct AcceptorRole {
+    shared: Arc<Shared>,
+    mailbox: Arc<Mailbox<Input>>,
     life: u64,
     forget: bool,
-) -> Result<(), String> {
-    let (voter, mut log, records) = open(shared, forget)?;
-    let mut acceptor = Acceptor::restore(voter, Limits::default(), records);
-    shared.show_acceptor(Some(view(&acceptor, &log)));
-    shared.core.push(CoreInput::AcceptorUp { life, voter });
-    let mut sealed = true;
-    let mut groups: u64 = 0;
-    let mut records: Vec<Record> = Vec::new();
-    loop {
-        let patience = if sealed { Duration::from_secs(1) } else { SEAL_AFTER };
-        let Some(inputs) = mailbox.take(patience) else { return Ok(()) };
+    /// The acceptor and its log, once they are open.
+    open: Option<Open>,
+}
+
+struct Open {
+    acceptor: Acceptor,
+    log: WriteAheadLog,
+    /// The last group was confirmed on disk.
+    sealed: bool,
+    /// How many groups this life wrote.
+    groups: u64,
+    /// What waits to be written, and for no answer's sake.
+    records: Vec<Record>,
+}
+
+impl AcceptorRole {
+    pub(crate) fn new(
+        shared: Arc<Shared>,
+        mailbox: Arc<Mailbox<Input>>,
+        life: u64,
+        forget: bool,
+    ) -> AcceptorRole {
+        AcceptorRole { shared, mailbox, life, forget, open: None }
+    }
+
+    fn begin(&mut self) -> Result<(), String> {
+        let (voter, log, records) = open(&self.shared, self.forget)?;
+        let acceptor = Acceptor::restore(voter, self.shared.config.limits.acceptor, records);
+        self.shared.observe(&Observation::Restored { acceptor: &acceptor });
+        self.shared.show_acceptor(Some(view(&acceptor, &log)));
+        self.shared.core.push(CoreInput::AcceptorUp { life: self.life, voter });
+        self.open = Some(Open { acceptor, log, sealed: true, groups: 0, records: Vec::new() });
+        Ok(())
+    }
+}
+
+impl Worker for AcceptorRole {
+    fn patience(&self) -> Duration {
+        match &self.open {
+            Some(open) if open.sealed => Duration::from_secs(1),
+            _ => SEAL_AFTER,
+        }
+    }
+
+    fn is_ready(&self) -> bool {
+        self.mailbox.is_ready()
+    }
+
+    fn wait(&self) {
+        self.mailbox.wait(self.patience());
+    }
+
+    fn turn(&mut self) -> Result<Next, String> {
+        let Some(open) = &mut self.open else {
+            self.begin()?;
+            return Ok(Next::Again);
+        };
+        match self.mailbox.take() {
+            Some(inputs) => open.turn(&self.shared, inputs).map(|()| Next::Again),
+            None => Ok(Next::Ended),
+        }
+    }
+
+    fn close(&self) {
+        self.mailbox.close();
+    }
+}
+
+impl Open {
+    fn turn(&mut self, shared: &Shared, inputs: Vec<Input>) -> Result<(), String> {
         let idle = inputs.is_empty();
         let mut replies: Vec<Outgoing> = Vec::new();
-        let mut must_sync = idle && !records.is_empty();
+        let mut must_sync = idle && !self.records.is_empty();
         let mut trim = None;
-        let mut seal = idle && !sealed;
+        let mut seal = idle && !self.sealed;
         for input in inputs {
             seal |= matches!(input, Input::Seal);
             if let Input::Trim(upto) = input {
                 trim = Some(upto);
                 must_sync = true; // a log lets go of segments only once it says so itself
             }
-            for effect in step(shared, &mut acceptor, input) {
+            for effect in step(shared, &mut self.acceptor, input) {
                 match effect {
                     Effect::PersistThenSend { record, reply } => {
-                        records.push(record);
+                        self.records.push(record);
                         replies.push(reply);
                         must_sync = true;
                     }
-                    Effect::Persist(record) => records.push(record),
+                    Effect::Persist(record) => self.records.push(record),
                     Effect::Send(reply) => shared.send_one(reply),
                 }
             }
         }
         // Shown before any acceptance is answered, so that a reader never hears of less than was answered.
-        shared.show_acceptor(Some(view(&acceptor, &log)));
-        if must_sync && !records.is_empty() {
-            let started = Instant::now();
-            log.append(&records).map_err(|error| error.to_string())?;
-            shared.note_sync(started.elapsed());
-            records.clear();
-            sealed = false;
-            groups += 1;
+        shared.show_acceptor(Some(view(&self.acceptor, &self.log)));
+        if must_sync && !self.records.is_empty() {
+            let started = shared.now();
+            self.log.append(&self.records).map_err(|error| error.to_string())?;
+            shared.observe(&Observation::Persisted { voter: self.acceptor.id(), records: &self.records });
+            shared.note_sync(shared.now().since(started));
+            self.records.clear();
+            self.sealed = false;
+            self.groups += 1;
             shared.send_all(replies);
         }
         if seal {
-            log.seal().map_err(|error| error.to_string())?;
-            sealed = true;
+            self.log.seal().map_err(|error| error.to_string())?;
+            self.sealed = true;
         }
         if idle {
-            prepare(&mut log, PREPARE_IDLE)?;
-        } else if must_sync && groups.is_multiple_of(PREPARE_EVERY) {
-            prepare(&mut log, PREPARE_BUSY)?;
+            prepare(&mut self.log, PREPARE_IDLE)?;
+        } else if must_sync && self.groups.is_multiple_of(PREPARE_EVERY) {
+            prepare(&mut self.log, PREPARE_BUSY)?;
         }
         if let Some(upto) = trim {
-            log.trim(upto).map_err(|error| error.to_string())?;
+            self.log.trim(upto).map_err(|error| error.to_string())?;
         }
+        Ok(())
     }
 }
 

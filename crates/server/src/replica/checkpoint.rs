@@ -3,11 +3,12 @@
 //! Taking a checkpoint costs the learner a moment: the store's maps are shared with the writer, not copied.
 //! The writer has a thread of its own for the length of one checkpoint.
 
+use super::host::Job;
 use super::shared::Shared;
 use super::{State, answer};
 use bytes::Bytes;
 use std::sync::Arc;
-use std::thread::JoinHandle;
+use std::sync::mpsc::{Receiver, channel};
 use synod_kv::{Restore, Store};
 use synod_paxos::machine::Machine;
 use synod_paxos::types::Prefix;
@@ -26,9 +27,15 @@ pub(crate) struct Loaded {
 pub(crate) struct Checkpointer {
     /// Here, or with the writer.
     store: Option<CheckpointStore>,
-    writer: Option<JoinHandle<(CheckpointStore, Result<Prefix, CheckpointError>)>>,
+    writer: Option<Writer>,
     /// Why no more checkpoints are written in this life.
     broken: bool,
+}
+
+/// A checkpoint that is being written.
+struct Writer {
+    job: Box<dyn Job>,
+    written: Receiver<(CheckpointStore, Result<Prefix, CheckpointError>)>,
 }
 
 impl Checkpointer {
@@ -77,12 +84,13 @@ impl Checkpointer {
     pub(crate) fn start(&mut self, shared: &Arc<Shared>) {
         let Some(snapshot) = Snapshot::take(shared).filter(|_| !self.broken) else { return };
         let Some(mut store) = self.store.take() else { return };
-        let written = std::thread::Builder::new().name("checkpoint".into()).spawn(move || {
-            let result = write(&mut store, snapshot);
-            (store, result)
-        });
-        match written {
-            Ok(writer) => self.writer = Some(writer),
+        let (result, written) = channel();
+        let job = move || {
+            let covered = write(&mut store, snapshot);
+            let _ = result.send((store, covered)); // the learner may be gone
+        };
+        match shared.host.begin("checkpoint", Box::new(job)) {
+            Ok(job) => self.writer = Some(Writer { job, written }),
             Err(error) => {
                 tracing::error!(%error, "no thread for a checkpoint");
                 self.broken = true; // the store went with the thread that never was
@@ -96,7 +104,7 @@ impl Checkpointer {
         if self.broken {
             return Err("checkpoints can no longer be written".into());
         }
-        if !self.writer.as_ref().is_some_and(JoinHandle::is_finished) {
+        if !self.writer.as_ref().is_some_and(|writer| writer.job.is_finished()) {
             return Ok(None);
         }
         self.collect()
@@ -104,7 +112,8 @@ impl Checkpointer {
 
     fn collect(&mut self) -> Result<Option<Prefix>, String> {
         let Some(writer) = self.writer.take() else { return Ok(None) };
-        let (store, result) = writer.join().map_err(|_| "the writer of checkpoints panicked")?;
+        writer.job.join();
+        let (store, result) = writer.written.try_recv().map_err(|_| "the writer of checkpoints panicked")?;
         self.store = Some(store);
         match result {
             Ok(covered) => Ok(Some(covered)),
@@ -160,11 +169,7 @@ fn load(store: &CheckpointStore, manifest: &Manifest) -> Result<State, String> {
         }
     }
     let store = restore.finish().map_err(|error| error.to_string())?;
-    let state = State { store, machine: read_machine(manifest.meta.clone())? };
-    if state.machine.applied() != manifest.covered {
-        return Err("store and protocol state are of different slots".into());
-    }
-    Ok(state)
+    State::of(store, read_machine(manifest.meta.clone())?, manifest.covered)
 }
 
 /// Membership and sessions from their form in a checkpoint.

@@ -7,11 +7,13 @@
 use super::forming::Forming;
 use super::learner;
 use super::mailbox::TaskMailbox;
+use super::observation::Observation;
 use super::roles::Supervisor;
 use super::shared::{ReadWaiter, Shared, weight, weight_of};
 use super::status::PeerStatus;
 use super::upkeep::Upkeep;
 use super::{Applied, CoreInput, Role};
+use crate::peers::Transport;
 use rand::{RngExt, SeedableRng};
 use rand_chacha::ChaCha8Rng;
 use std::collections::{BTreeMap, VecDeque};
@@ -21,7 +23,6 @@ use std::time::Duration;
 use synod_paxos::leadership::{self, Leadership};
 use synod_paxos::membership::Membership;
 use synod_paxos::message::{Message, Outgoing, Progress};
-use synod_paxos::proposer;
 use synod_paxos::reader::{self, Reader, Ticket};
 use synod_paxos::types::{Ballot, NodeId, Prefix, Time};
 use tokio::sync::oneshot;
@@ -90,7 +91,7 @@ impl Core {
             front_leader: None,
             trimmed_elsewhere: Prefix::EMPTY,
             moved: (Prefix::EMPTY, Time::default()),
-            chance: ChaCha8Rng::seed_from_u64(shared.home.random()),
+            chance: ChaCha8Rng::seed_from_u64(shared.host.random()),
             told_progress: Time::default(),
             leader: None,
             stopping: None,
@@ -99,7 +100,7 @@ impl Core {
     }
 
     /// Runs until the replica is shut down.
-    pub(crate) async fn run(mut self, tick: Duration) {
+    pub(crate) async fn run(mut self, tick: Duration, transport: &Transport) {
         let mut ticks = tokio::time::interval(tick);
         ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
         let shared = Arc::clone(&self.shared);
@@ -110,13 +111,13 @@ impl Core {
                 _ = ticks.tick() => true,
             };
             self.turn(ticked);
-            if self.stopping.as_ref().is_some_and(|stopping| self.may_stop(stopping)) {
-                return self.stop().await;
+            if self.may_stop() {
+                return self.stop(transport).await;
             }
         }
     }
 
-    fn turn(&mut self, ticked: bool) {
+    pub(crate) fn turn(&mut self, ticked: bool) {
         for input in self.shared.core.take() {
             self.handle(input);
         }
@@ -189,6 +190,7 @@ impl Core {
 
     /// Where a message belongs. Those that tell who leads go to everybody who forwards to the leader.
     fn dispatch(&mut self, from: NodeId, message: Message) {
+        self.shared.observe(&Observation::Received { from, message: &message });
         match &message {
             Message::Prepare { .. } => {
                 self.shared.tell_acceptor(from, message.clone());
@@ -284,6 +286,7 @@ impl Core {
                     match effect {
                         leadership::Effect::Send { to, message } => self.send(to, message),
                         leadership::Effect::Leads(ballot) => {
+                            self.shared.observe(&Observation::Leads { ballot, begins: true });
                             self.tell_front(ballot);
                             self.shared.event(
                                 "leader",
@@ -291,6 +294,7 @@ impl Core {
                             );
                         }
                         leadership::Effect::Follows(ballot) => {
+                            self.shared.observe(&Observation::Leads { ballot, begins: false });
                             self.shared.event(
                                 "leader",
                                 format!("no longer leads with ballot {}", self.shared.config.show(ballot)),
@@ -307,11 +311,10 @@ impl Core {
     }
 
     fn send(&mut self, mut to: Vec<NodeId>, message: Message) {
+        self.shared.observe(&Observation::Sent { to: &to, message: &message });
         let all = to.len();
         to.retain(|&node| node != self.shared.node);
-        if let Some(transport) = self.shared.transport.get().filter(|_| !to.is_empty()) {
-            transport.send(&to, &message);
-        }
+        self.shared.send_peers(&to, &message);
         if to.len() < all {
             self.local.push_back(message);
         }
@@ -367,13 +370,14 @@ impl Core {
             });
         }
         drop(board);
-        if let Some(transport) = self.shared.transport.get() {
-            transport.set_peers(urls);
+        if let Some(links) = self.shared.links.get() {
+            links.set_peers(urls);
         }
         self.forming.set_members(membership.members().keys().copied().collect());
     }
 
     fn on_durable(&mut self, durable: Prefix) {
+        self.shared.observe(&Observation::Covered { durable });
         self.shared.board().checkpoint = durable;
         self.upkeep.durable = durable;
         self.shared.trim_acceptor(durable);
@@ -382,8 +386,8 @@ impl Core {
     fn tick(&mut self) {
         let now = self.shared.now();
         for belonging in self.forming.poll(&self.shared) {
-            if let Some(transport) = self.shared.transport.get() {
-                transport.set_cluster(Some(belonging.genesis.cluster));
+            if let Some(links) = self.shared.links.get() {
+                links.set_cluster(belonging.genesis.cluster);
             }
             let _ = self.shared.genesis.set(belonging.genesis.clone()); // a server takes part in one cluster
             self.roles.on_cluster(&belonging);
@@ -491,7 +495,7 @@ impl Core {
             self.leadership = Some(Leadership::new(
                 self.shared.node,
                 self.shared.home.fresh_generation(),
-                proposer::Options::default(),
+                self.shared.config.limits.proposer,
                 self.shared.config.patience,
                 membership,
                 self.shared.now(),
@@ -527,11 +531,9 @@ impl Core {
             self.upkeep.run(&self.shared, membership, trimmed, now);
         }
         let mut board = self.shared.board();
-        if let Some(transport) = self.shared.transport.get() {
+        if let Some(links) = self.shared.links.get() {
             for peer in board.peers.values_mut() {
-                let stats = transport.peer_stats(peer.node);
-                peer.connected = stats.connected;
-                peer.last_heard = stats.last_heard;
+                (peer.connected, peer.last_heard) = links.health(peer.node);
                 if let Some((progress, _)) = self.progress.get(&peer.node) {
                     peer.chosen = progress.chosen;
                     peer.applied = progress.applied;
@@ -570,21 +572,21 @@ impl Core {
         self.stopping = Some(Stopping { done: Some(done), deadline: now + Duration::from_secs(2) });
     }
 
-    fn may_stop(&self, stopping: &Stopping) -> bool {
+    /// Was it asked to stop, and is there nothing left to wait for?
+    pub(crate) fn may_stop(&self) -> bool {
+        let Some(stopping) = &self.stopping else { return false };
         let leads =
             self.leadership.as_ref().is_some_and(|leadership| leadership.proposer().leads().is_some());
         let busy = leads || self.shared.desk().waiting() > 0;
         !busy || self.shared.now() >= stopping.deadline
     }
 
-    async fn stop(mut self) {
+    async fn stop(mut self, transport: &Transport) {
         self.leadership = None;
         self.shared.desk().dismiss();
         self.readers.clear();
         self.roles.stop_all().await;
-        if let Some(transport) = self.shared.transport.get() {
-            transport.shutdown().await;
-        }
+        transport.shutdown().await;
         if self.roles.all_ended() {
             self.shared.home.release(); // otherwise the end of the process does that
         }

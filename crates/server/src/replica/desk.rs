@@ -4,7 +4,7 @@
 //! applied it answers here, and the core sends on to the leader what the front still holds.
 
 use super::handle::{Answer, RequestError};
-use std::collections::HashMap;
+use std::collections::BTreeMap;
 use synod_paxos::front::{self, Front};
 use synod_paxos::machine::Machine;
 use synod_paxos::types::{CommandId, Generation, NodeId, Time};
@@ -17,15 +17,15 @@ pub(crate) type Waiter = oneshot::Sender<Result<Answer, RequestError>>;
 /// Front and waiters, under one lock.
 pub(crate) struct Desk {
     pub(crate) front: Front,
-    waiters: HashMap<CommandId, Waiter>,
+    waiters: BTreeMap<CommandId, Waiter>,
     /// Nothing new is taken in: the server is shutting down.
     closed: bool,
 }
 
 impl Desk {
-    pub(crate) fn new(node: NodeId, generation: Generation, now: Time) -> Desk {
-        let front = Front::new(node, generation, front::Options::default(), now);
-        Desk { front, waiters: HashMap::new(), closed: false }
+    pub(crate) fn new(node: NodeId, generation: Generation, options: front::Options, now: Time) -> Desk {
+        let front = Front::new(node, generation, options, now);
+        Desk { front, waiters: BTreeMap::new(), closed: false }
     }
 
     /// Takes a command in. Without a waiter nobody is told what became of it.
@@ -99,7 +99,7 @@ impl Desk {
 
     /// Tells everybody who still waits that this server stops.
     pub(crate) fn dismiss(&mut self) {
-        for (_, waiter) in self.waiters.drain() {
+        for (_, waiter) in std::mem::take(&mut self.waiters) {
             let _ = waiter.send(Err(RequestError::Stopped));
         }
     }

@@ -1,6 +1,7 @@
 //! Drives [`Formation`]: carries its messages, keeps its state durable, and tells the core once there is a
 //! cluster to take part in. It stays for good, because members that lost their disk ask those that did not.
 
+use super::observation::Observation;
 use super::shared::Shared;
 use std::collections::BTreeSet;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -111,15 +112,14 @@ impl Forming {
     }
 
     fn ask(&self, shared: &Arc<Shared>, to: NodeId, message: FormationMessage) {
+        let Some(links) = shared.links.get() else { return };
         let (forming, shared) = (self.clone(), Arc::clone(shared));
-        tokio::spawn(async move {
-            let Some(transport) = shared.transport.get() else { return };
-            // Lost messages are repeated by the next tick.
-            let answers = transport.form(to, &message).await.unwrap_or_default();
+        let heard = move |answers: Vec<FormationMessage>| {
             for answer in answers {
                 forming.on_answer(&shared, answer);
             }
-        });
+        };
+        links.form(to, message, Box::new(heard));
     }
 
     /// The members as applied here: perhaps the log has admitted this server.
@@ -196,7 +196,7 @@ impl State {
                     self.joining = false;
                     self.problem = None;
                     shared.event("formed", format!("belongs to cluster {}", genesis.cluster));
-                    self.take_part(genesis, true);
+                    self.take_part(shared, genesis, true);
                 }
                 Effect::Join { genesis, via } => {
                     if self.genesis.is_none() {
@@ -204,7 +204,7 @@ impl State {
                         let text = format!("joins cluster {} through {via}, as a newcomer", genesis.cluster);
                         shared.event("joining", text);
                         self.joining = true;
-                        self.take_part(genesis, false);
+                        self.take_part(shared, genesis, false);
                     }
                 }
                 Effect::Problem(problem) => {
@@ -215,13 +215,14 @@ impl State {
         }
     }
 
-    fn take_part(&mut self, genesis: Genesis, durable: bool) {
+    fn take_part(&mut self, shared: &Shared, genesis: Genesis, durable: bool) {
         if self.genesis.as_ref().is_some_and(|other| other.cluster != genesis.cluster) {
             // What this process learned so far is another cluster's.
             self.broken =
                 Some(format!("belongs to cluster {} after all; restart this server", genesis.cluster));
             return;
         }
+        shared.observe(&Observation::Formed { genesis: &genesis, member: durable });
         self.genesis = Some(genesis.clone());
         self.belongings.push(Belonging { genesis, durable });
     }

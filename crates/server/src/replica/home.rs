@@ -4,11 +4,10 @@
 //! to belong to a cluster makes its log before its identity says so; afterwards a missing log, or one of another
 //! incarnation, always means lost memory and never a first start.
 
+use super::host::Host;
 use bytes::Bytes;
-use rand::RngExt;
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::{SystemTime, UNIX_EPOCH};
 use synod_paxos::membership::Genesis;
 use synod_paxos::types::{ClusterId, Generation, Incarnation, NodeId};
 use synod_storage::checkpoint::{CheckpointError, CheckpointStore};
@@ -49,6 +48,7 @@ pub(crate) struct Home {
     /// Held for its lock, until the replica has stopped.
     directory: Mutex<Option<DataDir>>,
     disk: SharedDisk,
+    host: Arc<dyn Host>,
     durable: bool,
     options: WalOptions,
     /// Held while the identity is being changed on disk, so that changes come one after the other.
@@ -70,6 +70,7 @@ impl Home {
         name: &str,
         node: NodeId,
         segment_bytes: u64,
+        host: Arc<dyn Host>,
     ) -> Result<Home, HomeError> {
         let (directory, disk): (Option<DataDir>, SharedDisk) = match place {
             Place::Directory(path) => {
@@ -80,31 +81,34 @@ impl Home {
             Place::Memory => (None, Arc::new(MemoryDisk::new())),
         };
         let durable = directory.is_some();
-        Home::on(disk, durable, directory, name, node, segment_bytes)
+        let mut home = Home::on(disk, name, node, segment_bytes, host)?;
+        home.directory = Mutex::new(directory);
+        home.durable = durable;
+        Ok(home)
     }
 
     /// [`Home::open`], on whatever disk.
-    fn on(
+    pub(crate) fn on(
         disk: SharedDisk,
-        durable: bool,
-        directory: Option<DataDir>,
         name: &str,
         node: NodeId,
         segment_bytes: u64,
+        host: Arc<dyn Host>,
     ) -> Result<Home, HomeError> {
         let identity = match identity::start(&disk, Some(node)) {
             Ok(Some(identity)) => identity,
-            Ok(None) => blank(&disk, name, node)?,
+            Ok(None) => blank(&disk, &*host, name, node)?,
             Err(error @ IdentityError::Damaged { .. }) => {
                 tracing::error!(%error, "who this server was is lost: it comes back as another");
-                blank(&disk, name, node)?
+                blank(&disk, &*host, name, node)?
             }
             Err(error) => return Err(error.into()),
         };
         Ok(Home {
-            directory: Mutex::new(directory),
+            directory: Mutex::new(None),
             disk,
-            durable,
+            host,
+            durable: true,
             options: WalOptions { segment_bytes },
             writing: Mutex::new(()),
             identity: Mutex::new(identity),
@@ -159,18 +163,13 @@ impl Home {
 
     /// A life of a proposer or reader: unguessable, so none is lived twice.
     pub(crate) fn fresh_generation(&self) -> Generation {
-        Generation(self.random())
+        Generation(self.host.random())
     }
 
     /// A life of the front above `heard`. Random beyond that, because another life that was forgotten may
     /// have stepped over it, too.
     pub(crate) fn generation_above(&self, heard: Generation) -> Generation {
-        Generation(heard.0.saturating_add(1 + self.random() % STEP))
-    }
-
-    /// Chance from the system.
-    pub(crate) fn random(&self) -> u64 {
-        rand::rng().random()
+        Generation(heard.0.saturating_add(1 + self.host.random() % STEP))
     }
 
     /// Remembers the state of formation. With `formed`, this server belongs to a cluster from now on: its
@@ -194,7 +193,7 @@ impl Home {
     pub(crate) fn new_incarnation(&self) -> Result<(), HomeError> {
         let _writing = self.writing.lock().unwrap_or_else(PoisonError::into_inner);
         let mut next = self.lock().clone();
-        next.incarnation = Incarnation(rand::rng().random());
+        next.incarnation = fresh_incarnation(&*self.host);
         // The identity first: were the old log emptied under the old name and the rest not done, what is left of
         // it could pass for a log that was trimmed. A new name without its log is lost memory, plainly.
         identity::save(&self.disk, &next)?;
@@ -214,23 +213,25 @@ fn log_identity(identity: &Identity, cluster: ClusterId, incarnation: Incarnatio
 /// Where a new identity begins to count its starts. Chance, so that no two begin alike; behind the milliseconds of
 /// the clock, so that it is usually above the count of an identity that was lost here. "Usually" is enough: if
 /// the clock went back, the log tells, and the front steps above it.
-fn first_boots(chance: u64) -> u64 {
-    let unix = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
-    let millis = u64::try_from(unix.as_millis()).unwrap_or(0) & ((1 << 42) - 1);
-    millis << FIRST_BOOTS_CHANCE | chance & ((1 << FIRST_BOOTS_CHANCE) - 1)
+fn first_boots(host: &dyn Host) -> u64 {
+    let millis = u64::try_from(host.unix().as_millis()).unwrap_or(0) & ((1 << 42) - 1);
+    millis << FIRST_BOOTS_CHANCE | host.random() & ((1 << FIRST_BOOTS_CHANCE) - 1)
+}
+
+fn fresh_incarnation(host: &dyn Host) -> Incarnation {
+    Incarnation(u128::from(host.random()) << 64 | u128::from(host.random()))
 }
 
 /// An identity without a past, durable. What an earlier one left behind is thrown away.
-fn blank(disk: &SharedDisk, name: &str, node: NodeId) -> Result<Identity, HomeError> {
+fn blank(disk: &SharedDisk, host: &dyn Host, name: &str, node: NodeId) -> Result<Identity, HomeError> {
     CheckpointStore::reset(Arc::clone(disk))?;
-    let mut chance = rand::rng();
     let identity = Identity {
         name: name.to_owned(),
         node,
-        incarnation: Incarnation(chance.random()),
+        incarnation: fresh_incarnation(host),
         cluster: None,
         genesis: None,
-        boots: first_boots(chance.random()),
+        boots: first_boots(host),
         formation: Bytes::new(),
     };
     identity::save(disk, &identity)?;
@@ -239,6 +240,7 @@ fn blank(disk: &SharedDisk, name: &str, node: NodeId) -> Result<Identity, HomeEr
 
 #[cfg(test)]
 mod tests {
+    use super::super::system::System;
     use super::*;
     use std::collections::BTreeMap;
     use synod_paxos::acceptor::Record;
@@ -247,7 +249,7 @@ mod tests {
     use synod_storage::disk::{CrashPoint, FaultyDisk, Survivors};
 
     fn home(disk: &FaultyDisk) -> Result<Home, HomeError> {
-        Home::on(Arc::new(disk.clone()), true, None, "n1", NodeId(1), 4096)
+        Home::on(Arc::new(disk.clone()), "n1", NodeId(1), 4096, Arc::new(System::new()))
     }
 
     /// A home with a log of several segments, none of them trimmed, and what is in them.

@@ -1,23 +1,16 @@
 //! What peers bring, and what they may ask for beside the protocol's messages.
 
-use super::checkpoint::{BLOCK_BYTES, Snapshot, read_machine};
+use super::checkpoint::{BLOCK_BYTES, Snapshot};
 use super::forming::Forming;
 use super::learner;
 use super::shared::Shared;
 use super::{CoreInput, State};
-use crate::peers::{
-    CheckpointSource, CheckpointStream, FormationAnswers, FormationHandler, Inbox, TransportError,
-};
+use crate::peers::{CheckpointSource, CheckpointStream, FormationAnswers, FormationHandler, Inbox};
 use std::io;
 use std::sync::Arc;
-use synod_kv::Restore;
 use synod_paxos::formation::FormationMessage;
 use synod_paxos::message::Message;
 use synod_paxos::types::NodeId;
-use tokio::sync::mpsc;
-
-/// How many blocks of a checkpoint may wait to be restored.
-const BLOCKS_AHEAD: usize = 4;
 
 /// The core's side of the links.
 pub(crate) struct Doorman {
@@ -62,10 +55,11 @@ impl FormationHandler for Doorman {
 
 /// Gets a checkpoint from `from` for the learner, in the background.
 pub(crate) fn fetch_checkpoint(shared: &Arc<Shared>, from: NodeId) {
+    let Some(links) = shared.links.get() else { return };
     let shared = Arc::clone(shared);
-    tokio::spawn(async move {
+    let arrived = move |state: Result<State, String>| {
         let name = shared.config.plan_name(from);
-        let state = match download(&shared, from).await {
+        let state = match state {
             Ok(state) => {
                 let applied = state.machine.applied();
                 shared.event("checkpoint", format!("took the checkpoint of {name}, slots {applied}"));
@@ -77,32 +71,6 @@ pub(crate) fn fetch_checkpoint(shared: &Arc<Shared>, from: NodeId) {
             }
         };
         shared.tell_learner_surely(learner::Input::Arrived(state));
-    });
-}
-
-async fn download(shared: &Shared, from: NodeId) -> Result<State, String> {
-    let text = |error: TransportError| error.to_string();
-    let transport = shared.transport.get().ok_or("there are no links yet")?;
-    let mut download = transport.fetch_checkpoint(from).await.map_err(text)?;
-    // Building the store takes a while: not on the core's thread.
-    let (blocks, mut arriving) = mpsc::channel(BLOCKS_AHEAD);
-    let restored = tokio::task::spawn_blocking(move || {
-        let mut restore = Restore::new();
-        while let Some(block) = arriving.blocking_recv() {
-            restore.push(block).map_err(|error| error.to_string())?;
-        }
-        restore.finish().map_err(|error| error.to_string())
-    });
-    while let Some(block) = download.next().await.map_err(text)? {
-        if blocks.send(block).await.is_err() {
-            break; // it failed, and says why
-        }
-    }
-    drop(blocks);
-    let store = restored.await.map_err(|_| "restoring it panicked")??;
-    let machine = read_machine(download.state().clone())?;
-    if machine.applied() != download.covered() {
-        return Err("the sender's words about its checkpoint do not agree".into());
-    }
-    Ok(State { store, machine })
+    };
+    links.fetch(from, Box::new(arrived));
 }

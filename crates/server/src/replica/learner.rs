@@ -7,11 +7,13 @@
 use super::checkpoint::{Checkpointer, Loaded};
 use super::handle::{Answer, RequestError};
 use super::mailbox::Mailbox;
+use super::observation::Observation;
+use super::roles::{Next, Worker};
 use super::{Applied, CoreInput, Shared, State};
 use std::sync::Arc;
 use std::time::Duration;
 use synod_kv::Request;
-use synod_paxos::learner::{Effect, Learner, Options};
+use synod_paxos::learner::{Effect, Learner};
 use synod_paxos::machine::Admission;
 use synod_paxos::message::{Chosen, Message};
 use synod_paxos::types::{Ballot, CommandId, NodeId, Prefix, Slot};
@@ -42,46 +44,61 @@ const APPLY_AT_ONCE: usize = 64;
 /// How much compacted history is removed at a time.
 const SWEEP_BUDGET: usize = 256;
 
-/// One life of the role. Returns when told to stop; an error says what ended it.
-pub(crate) fn run(
-    shared: &Arc<Shared>,
-    mailbox: &Arc<Mailbox<Input>>,
+/// One life of the role.
+pub(crate) struct LearnerLife {
+    shared: Arc<Shared>,
+    mailbox: Arc<Mailbox<Input>>,
     life: u64,
     forget: bool,
-) -> Result<(), String> {
-    let (mut checkpointer, loaded) = Checkpointer::open(shared, forget)?;
-    let Loaded { state, durable } = loaded;
-    let applied = state.machine.applied();
-    let mut role = LearnerRole {
-        shared: Arc::clone(shared),
-        learner: Learner::new(shared.node, Options::default(), applied),
-        unsaved_bytes: 0,
-        sweeping: true,
-        life,
-    };
-    role.show(state);
-    shared.core.push(CoreInput::LearnerUp { life, applied, durable });
-    role.report();
-    let mut wanted = false; // a checkpoint, when the one under way is done
-    loop {
-        let patience = if role.sweeping { Duration::ZERO } else { TICK };
-        let Some(inputs) = mailbox.take(patience) else {
-            shared.hide_state();
-            return Ok(());
+    /// The role and its files, once they are open.
+    open: Option<(LearnerRole, Checkpointer)>,
+    /// A checkpoint shall be written, when the one under way is done.
+    wanted: bool,
+}
+
+impl LearnerLife {
+    pub(crate) fn new(
+        shared: Arc<Shared>,
+        mailbox: Arc<Mailbox<Input>>,
+        life: u64,
+        forget: bool,
+    ) -> LearnerLife {
+        LearnerLife { shared, mailbox, life, forget, open: None, wanted: false }
+    }
+
+    fn begin(&mut self) -> Result<(), String> {
+        let (checkpointer, loaded) = Checkpointer::open(&self.shared, self.forget)?;
+        let Loaded { state, durable } = loaded;
+        let applied = state.machine.applied();
+        let mut role = LearnerRole {
+            shared: Arc::clone(&self.shared),
+            learner: Learner::new(self.shared.node, self.shared.config.limits.learner, applied),
+            unsaved_bytes: 0,
+            sweeping: true,
+            life: self.life,
         };
+        role.show(state);
+        self.shared.core.push(CoreInput::LearnerUp { life: self.life, applied, durable });
+        role.report();
+        self.open = Some((role, checkpointer));
+        Ok(())
+    }
+
+    fn work(&mut self, inputs: Vec<Input>) -> Result<(), String> {
+        let Some((role, checkpointer)) = &mut self.open else { return Ok(()) };
         if inputs.is_empty() && role.sweeping {
             role.sweep();
         }
-        let now = shared.now();
+        let now = self.shared.now();
         let mut effects = Vec::new();
         for input in inputs {
             match input {
-                Input::Checkpoint => wanted = true,
+                Input::Checkpoint => self.wanted = true,
                 Input::Arrived(Some(state)) => {
                     // What was released before it arrived comes first, or the slots would be out of order.
                     role.carry_out(std::mem::take(&mut effects))?;
                     role.install(*state, &mut effects)?;
-                    wanted = true; // not durable here before it is on this disk
+                    self.wanted = true; // not durable here before it is on this disk
                 }
                 input => effects.extend(role.step(input)),
             }
@@ -89,13 +106,49 @@ pub(crate) fn run(
         effects.extend(role.learner.tick(now));
         role.carry_out(effects)?;
         if let Some(durable) = checkpointer.poll()? {
-            shared.core.push(CoreInput::Durable { life, prefix: durable });
+            self.shared.core.push(CoreInput::Durable { life: self.life, prefix: durable });
         }
-        if !checkpointer.busy() && (wanted || role.unsaved_bytes >= role.checkpoint_bytes()) {
+        if !checkpointer.busy() && (self.wanted || role.unsaved_bytes >= role.checkpoint_bytes()) {
             role.unsaved_bytes = 0;
-            wanted = false;
-            checkpointer.start(shared);
+            self.wanted = false;
+            checkpointer.start(&self.shared);
         }
+        Ok(())
+    }
+}
+
+impl Worker for LearnerLife {
+    fn patience(&self) -> Duration {
+        match &self.open {
+            Some((role, _)) if role.sweeping => Duration::ZERO,
+            _ => TICK,
+        }
+    }
+
+    fn is_ready(&self) -> bool {
+        self.mailbox.is_ready()
+    }
+
+    fn wait(&self) {
+        self.mailbox.wait(self.patience());
+    }
+
+    fn turn(&mut self) -> Result<Next, String> {
+        if self.open.is_none() {
+            self.begin()?;
+            return Ok(Next::Again);
+        }
+        match self.mailbox.take() {
+            Some(inputs) => self.work(inputs).map(|()| Next::Again),
+            None => {
+                self.shared.hide_state();
+                Ok(Next::Ended)
+            }
+        }
+    }
+
+    fn close(&self) {
+        self.mailbox.close();
     }
 }
 
@@ -169,7 +222,14 @@ impl LearnerRole {
             for (slot, value) in batch {
                 self.unsaved_bytes += value.len() as u64;
                 apply_slot(self.shared.node, &mut state, *slot, value, &mut answers)?;
-                self.shared.remember_hash(*slot, state.store.state_hash());
+                let hash = state.store.state_hash();
+                self.shared.remember_hash(*slot, hash);
+                self.shared.observe(&Observation::Applied {
+                    slot: *slot,
+                    value,
+                    hash,
+                    machine: &state.machine,
+                });
             }
             let heard = state.machine.generation(self.shared.node);
             self.sweeping |= state.store.sweep(0);
@@ -198,6 +258,8 @@ impl LearnerRole {
     fn show(&mut self, state: State) {
         self.learner.on_members(state.machine.membership().members().keys().copied());
         self.sweeping = true;
+        let (applied, hash) = (state.machine.applied(), state.store.state_hash());
+        self.shared.observe(&Observation::Loaded { applied, hash });
         self.shared.show_state(state);
     }
 

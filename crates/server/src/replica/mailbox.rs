@@ -66,13 +66,22 @@ impl<T> Mailbox<T> {
         self.arrived.notify_one();
     }
 
-    /// Everything that waits; waits itself for at most `patience` if that is nothing. None once closed.
-    pub(crate) fn take(&self, patience: Duration) -> Option<Vec<T>> {
+    /// Waits until there is something to take, or `patience` ends.
+    pub(crate) fn wait(&self, patience: Duration) {
         let inner = self.lock();
-        let (mut inner, _) = self
-            .arrived
-            .wait_timeout_while(inner, patience, |inner| inner.queue.is_empty() && !inner.closed)
-            .unwrap_or_else(PoisonError::into_inner);
+        let _ =
+            self.arrived.wait_timeout_while(inner, patience, |inner| inner.queue.is_empty() && !inner.closed);
+    }
+
+    /// Is there something to take, be it the end?
+    pub(crate) fn is_ready(&self) -> bool {
+        let inner = self.lock();
+        inner.closed || !inner.queue.is_empty()
+    }
+
+    /// Everything that waits. None once closed.
+    pub(crate) fn take(&self) -> Option<Vec<T>> {
+        let mut inner = self.lock();
         inner.bytes = 0;
         if inner.closed { None } else { Some(std::mem::take(&mut inner.queue)) }
     }
@@ -83,29 +92,36 @@ const TASK_LIMIT: usize = 50_000;
 
 /// A queue whose receiver is a task.
 pub(crate) struct TaskMailbox<T> {
-    queue: Mutex<Vec<T>>,
+    inner: Mutex<TaskInner<T>>,
     arrived: Notify,
+}
+
+struct TaskInner<T> {
+    queue: Vec<T>,
+    /// The receiver shall look, whether or not anything is in the queue.
+    woken: bool,
 }
 
 impl<T> TaskMailbox<T> {
     pub(crate) fn new() -> TaskMailbox<T> {
-        TaskMailbox { queue: Mutex::new(Vec::new()), arrived: Notify::new() }
+        let inner = TaskInner { queue: Vec::new(), woken: false };
+        TaskMailbox { inner: Mutex::new(inner), arrived: Notify::new() }
     }
 
-    /// Puts something in. Wakes the receiver only if nothing waited before.
+    fn lock(&self) -> MutexGuard<'_, TaskInner<T>> {
+        self.inner.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Puts something in. Wakes the receiver only if it was not woken already.
     pub(crate) fn push(&self, item: T) {
-        let mut queue = self.queue.lock().unwrap_or_else(PoisonError::into_inner);
-        queue.push(item);
-        let first = queue.len() == 1;
-        drop(queue);
-        if first {
-            self.arrived.notify_one();
-        }
+        let mut inner = self.lock();
+        inner.queue.push(item);
+        self.notify(inner);
     }
 
     /// Puts in something that may be lost, and is when the receiver does not keep up.
     pub(crate) fn offer(&self, item: T) {
-        let full = self.queue.lock().unwrap_or_else(PoisonError::into_inner).len() >= TASK_LIMIT;
+        let full = self.lock().queue.len() >= TASK_LIMIT;
         if !full {
             self.push(item);
         }
@@ -113,7 +129,20 @@ impl<T> TaskMailbox<T> {
 
     /// Wakes the receiver although nothing is in the queue: something waits for it elsewhere.
     pub(crate) fn wake(&self) {
-        self.arrived.notify_one();
+        self.notify(self.lock());
+    }
+
+    fn notify(&self, mut inner: MutexGuard<'_, TaskInner<T>>) {
+        let asleep = !std::mem::replace(&mut inner.woken, true);
+        drop(inner);
+        if asleep {
+            self.arrived.notify_one();
+        }
+    }
+
+    /// Was the receiver woken since it last took?
+    pub(crate) fn is_ready(&self) -> bool {
+        self.lock().woken
     }
 
     /// Until something arrives.
@@ -123,6 +152,8 @@ impl<T> TaskMailbox<T> {
 
     /// Everything that waits.
     pub(crate) fn take(&self) -> Vec<T> {
-        std::mem::take(&mut *self.queue.lock().unwrap_or_else(PoisonError::into_inner))
+        let mut inner = self.lock();
+        inner.woken = false;
+        std::mem::take(&mut inner.queue)
     }
 }

@@ -23,23 +23,32 @@ mod faults;
 mod forming;
 mod handle;
 mod home;
+mod host;
 mod inbox;
 mod learner;
 mod mailbox;
+mod observation;
 mod roles;
 mod shared;
 mod status;
+mod stepped;
+mod system;
 mod upkeep;
 
 pub use faults::{Direction, FaultError, LinkFault, Memory, RandomFaults, RoleFault};
 pub use handle::{Answer, Consistency, Replica, RequestError};
 pub use home::{HomeError, Place};
+pub use host::{Arrived, Heard, Host, Job, Links};
+pub use observation::Observation;
+pub use roles::Life;
 pub use status::{Event, PeerStatus, ReplicaStatus, Role, RoleState, RoleStatus};
+pub use stepped::{Checkpoint, Pending, Stepped};
 
 pub(crate) use shared::Shared;
 
 use self::core::Core;
 use crate::peers::{Handlers, Transport, TransportConfig, TransportError};
+use checkpoint::read_machine;
 use forming::Forming;
 use home::Home;
 use inbox::Doorman;
@@ -47,13 +56,14 @@ use std::net::SocketAddr;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::time::Duration;
-use synod_kv::Store;
-use synod_paxos::election;
+use synod_kv::{Restore, Store};
 use synod_paxos::formation::{Formation, Plan};
 use synod_paxos::machine::Machine;
 use synod_paxos::membership::Membership;
 use synod_paxos::message::Message;
 use synod_paxos::types::{Ballot, NodeId, Prefix, Slot, VoterId};
+use synod_paxos::{acceptor as acceptors, election, front, learner as learners, proposer};
+use system::{PeerLinks, System};
 use tokio::sync::oneshot;
 
 /// What a replica needs to know to start.
@@ -81,6 +91,21 @@ pub struct ReplicaConfig {
     pub checkpoint_bytes: u64,
     /// The size of one segment of the log.
     pub segment_bytes: u64,
+    /// The protocol's bounds.
+    pub limits: ProtocolLimits,
+}
+
+/// The protocol's bounds, each role's. The defaults are for servers; a simulator draws tighter ones.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct ProtocolLimits {
+    /// The acceptor's.
+    pub acceptor: acceptors::Limits,
+    /// The proposer's.
+    pub proposer: proposer::Options,
+    /// The learner's.
+    pub learner: learners::Options,
+    /// The front's.
+    pub front: front::Options,
 }
 
 /// Why a replica did not start. Nothing was answered to anybody.
@@ -119,14 +144,10 @@ impl Replica {
     /// # Errors
     /// See [`StartError`].
     pub async fn start(config: ReplicaConfig) -> Result<Replica, StartError> {
-        let home = Home::open(&config.place, &config.name, config.node, config.segment_bytes)?;
-        let me = VoterId { node: config.node, incarnation: home.incarnation() };
-        let formation = match home.formation() {
-            Some(state) => Formation::restore(me, config.plan.clone(), state)?,
-            None => Formation::new(me, config.plan.clone())?,
-        };
-        let shared = Arc::new(Shared::new(config, home));
-        let forming = Forming::new(&shared, formation);
+        let host: Arc<dyn Host> = Arc::new(System::new());
+        let home =
+            Home::open(&config.place, &config.name, config.node, config.segment_bytes, Arc::clone(&host))?;
+        let (shared, forming) = assemble(config, home, host)?;
         let (ready, started) = oneshot::channel();
         let replica = Replica { shared: Arc::clone(&shared) };
         std::thread::Builder::new()
@@ -148,6 +169,22 @@ impl Replica {
     }
 }
 
+/// What core, roles and clients share, and formation with what it remembers.
+fn assemble(
+    config: ReplicaConfig,
+    home: Home,
+    host: Arc<dyn Host>,
+) -> Result<(Arc<Shared>, Forming), StartError> {
+    let me = VoterId { node: config.node, incarnation: home.incarnation() };
+    let formation = match home.formation() {
+        Some(state) => Formation::restore(me, config.plan.clone(), state)?,
+        None => Formation::new(me, config.plan.clone())?,
+    };
+    let shared = Arc::new(Shared::new(config, home, host));
+    let forming = Forming::new(&shared, formation);
+    Ok((shared, forming))
+}
+
 /// The core's thread: a runtime of its own for the streams between replicas and what hangs on them.
 fn run_core(shared: Arc<Shared>, forming: Forming, ready: oneshot::Sender<Result<(), StartError>>) {
     let runtime = match tokio::runtime::Builder::new_current_thread().enable_all().build() {
@@ -166,17 +203,18 @@ fn run_core(shared: Arc<Shared>, forming: Forming, ready: oneshot::Sender<Result
             cluster: None,
             listen: config.peer_addrs.clone(),
             peers: others.collect(),
-            seed: shared.home.random(),
+            seed: shared.host.random(),
         };
         let doorman = Arc::new(Doorman { shared: Arc::clone(&shared), forming: forming.clone() });
         let handlers =
             Handlers { inbox: doorman.clone(), checkpoints: doorman.clone(), formation: doorman.clone() };
         match Transport::start(transport, handlers).await {
             Ok(transport) => {
-                let _ = shared.transport.set(transport); // set here only
+                let transport = Arc::new(transport);
+                let _ = shared.links.set(Arc::new(PeerLinks(Arc::clone(&transport)))); // set here only
                 let _ = ready.send(Ok(())); // whoever started us may be gone
                 let tick = shared.config.patience.tick;
-                Core::new(Arc::clone(&shared), forming).run(tick).await;
+                Core::new(Arc::clone(&shared), forming).run(tick, &transport).await;
             }
             Err(error) => {
                 let _ = ready.send(Err(StartError::Listen(error)));
@@ -186,9 +224,33 @@ fn run_core(shared: Arc<Shared>, forming: Forming, ready: oneshot::Sender<Result
 }
 
 /// The applied state: what the log has made of the store and of the cluster, at one slot.
-pub(crate) struct State {
+pub struct State {
     pub(crate) store: Store,
     pub(crate) machine: Machine<Answer>,
+}
+
+impl State {
+    /// Two halves of a checkpoint that covers the log up to `covered`. An error if they are of different slots.
+    pub(crate) fn of(store: Store, machine: Machine<Answer>, covered: Prefix) -> Result<State, String> {
+        if machine.applied() == covered {
+            Ok(State { store, machine })
+        } else {
+            Err("store and protocol state are of different slots".into())
+        }
+    }
+
+    /// The state in a checkpoint of another replica.
+    ///
+    /// # Errors
+    /// In words, when it is not whole.
+    pub fn restore(checkpoint: Checkpoint) -> Result<State, String> {
+        let mut restore = Restore::new();
+        for block in checkpoint.blocks {
+            restore.push(block).map_err(|error| error.to_string())?;
+        }
+        let store = restore.finish().map_err(|error| error.to_string())?;
+        State::of(store, read_machine(checkpoint.machine)?, checkpoint.covered)
+    }
 }
 
 /// What the acceptor shows of itself without being asked.

@@ -4,14 +4,17 @@
 //! present. A role begins its next life only after the last one's thread has ended: two lives never share a
 //! file.
 
+use super::acceptor::AcceptorRole;
 use super::faults::{Memory, RandomFaults, RoleFault};
+use super::learner::LearnerLife;
 use super::mailbox::Mailbox;
 use super::shared::{Board, Shared};
 use super::status::{Role, RoleState, RoleStatus};
-use super::{CoreInput, acceptor, learner};
+use super::{CoreInput, Observation};
 use rand::{RngExt, SeedableRng};
 use rand_chacha::ChaCha8Rng;
 use std::collections::BTreeMap;
+use std::io;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::{Arc, PoisonError};
 use std::time::Duration;
@@ -122,6 +125,7 @@ impl Supervisor {
     fn came_up(&mut self, role: Role, text: &str) {
         let post = self.post(role);
         post.up = true;
+        self.shared.observe(&Observation::Role { role, up: true });
         self.shared.event("role-started", text.to_owned());
     }
 
@@ -134,6 +138,7 @@ impl Supervisor {
         }
         post.threaded = false;
         post.up = false;
+        self.shared.observe(&Observation::Role { role, up: false });
         if role == Role::Acceptor {
             self.shared.show_acceptor(None); // its last turn may have shown it after it was told to stop
         }
@@ -259,12 +264,16 @@ impl Supervisor {
                 self.came_up(Role::Proposer, "proposer at work");
                 return;
             }
-            Role::Acceptor => spawn(role, life, &shared, &shared.acceptor, move |shared, mailbox| {
-                acceptor::run(shared, mailbox, life, forget)
-            }),
-            Role::Learner => spawn(role, life, &shared, &shared.learner, move |shared, mailbox| {
-                learner::run(shared, mailbox, life, forget)
-            }),
+            Role::Acceptor => {
+                let mailbox = open(&shared.acceptor);
+                let worker = AcceptorRole::new(Arc::clone(&shared), mailbox, life, forget);
+                Life::begin(role, life, &shared, Box::new(worker))
+            }
+            Role::Learner => {
+                let mailbox = open(&shared.learner);
+                let worker = LearnerLife::new(Arc::clone(&shared), mailbox, life, forget);
+                Life::begin(role, life, &shared, Box::new(worker))
+            }
         };
         let post = self.post(role);
         match started {
@@ -275,10 +284,8 @@ impl Supervisor {
 
     /// Ends every role cleanly; waits for their threads for a bounded time.
     pub(crate) async fn stop_all(&mut self) {
-        if let Some(mailbox) = current(&self.shared.acceptor) {
-            mailbox.push(acceptor::Input::Seal);
-            tokio::time::sleep(Duration::from_millis(20)).await; // a courtesy: sealing is not needed for safety
-        }
+        self.shared.seal_acceptor();
+        tokio::time::sleep(Duration::from_millis(20)).await; // a courtesy: sealing is not needed for safety
         for role in Role::ALL {
             self.stop(role, Memory::Keep, None);
         }
@@ -318,32 +325,91 @@ fn close<T>(way: &super::shared::Way<T>) {
     }
 }
 
-fn current<T>(way: &super::shared::Way<T>) -> Option<Arc<Mailbox<T>>> {
-    way.lock().unwrap_or_else(PoisonError::into_inner).clone()
-}
-
-/// Starts the thread of one life. However it ends, the core is told.
-fn spawn<T: Send + 'static>(
-    role: Role,
-    life: u64,
-    shared: &Arc<Shared>,
-    way: &super::shared::Way<T>,
-    run: impl FnOnce(&Arc<Shared>, &Arc<Mailbox<T>>) -> Result<(), String> + Send + 'static,
-) -> std::io::Result<()> {
+/// The way in to a new life.
+fn open<T>(way: &super::shared::Way<T>) -> Arc<Mailbox<T>> {
     let mailbox = Arc::new(Mailbox::new(MAILBOX));
     *way.lock().unwrap_or_else(PoisonError::into_inner) = Some(Arc::clone(&mailbox));
-    let shared = Arc::clone(shared);
-    std::thread::Builder::new().name(role.name().into()).spawn(move || {
-        let result = catch_unwind(AssertUnwindSafe(|| run(&shared, &mailbox)));
-        let error = match result {
-            Ok(Ok(())) => None,
+    mailbox
+}
+
+/// What a role does in one life.
+pub(crate) trait Worker: Send {
+    /// For how long nothing needs to arrive before a turn is due all the same.
+    fn patience(&self) -> Duration;
+
+    /// Did anything arrive?
+    fn is_ready(&self) -> bool;
+
+    /// Waits until something arrives or patience ends.
+    fn wait(&self);
+
+    /// Works on all that arrived; the first turn opens what the role needs. An error says what ended this life.
+    fn turn(&mut self) -> Result<Next, String>;
+
+    /// Takes nothing in any more.
+    fn close(&self);
+}
+
+/// What comes after a turn.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Next {
+    /// Another.
+    Again,
+    /// Nothing: the role was told to stop.
+    Ended,
+}
+
+/// One life of a role, to be run by somebody: turn by turn, waiting in between.
+pub struct Life {
+    role: Role,
+    life: u64,
+    shared: Arc<Shared>,
+    /// None once it ended.
+    worker: Option<Box<dyn Worker>>,
+}
+
+impl Life {
+    fn begin(role: Role, life: u64, shared: &Arc<Shared>, worker: Box<dyn Worker>) -> io::Result<()> {
+        shared.host.run(Life { role, life, shared: Arc::clone(shared), worker: Some(worker) })
+    }
+
+    /// Whose.
+    pub fn role(&self) -> Role {
+        self.role
+    }
+
+    /// For how long nothing needs to arrive before a turn is due all the same.
+    pub fn patience(&self) -> Duration {
+        self.worker.as_ref().map_or(Duration::ZERO, |worker| worker.patience())
+    }
+
+    /// Did anything arrive?
+    pub fn is_ready(&self) -> bool {
+        self.worker.as_ref().is_some_and(|worker| worker.is_ready())
+    }
+
+    /// Waits until something arrives or patience ends.
+    pub fn wait(&self) {
+        if let Some(worker) = &self.worker {
+            worker.wait();
+        }
+    }
+
+    /// One turn. False if that was the last: the role was told to stop, or failed, or panicked. The core knows.
+    pub fn turn(&mut self) -> bool {
+        let Some(worker) = &mut self.worker else { return false };
+        let error = match catch_unwind(AssertUnwindSafe(|| worker.turn())) {
+            Ok(Ok(Next::Again)) => return true,
+            Ok(Ok(Next::Ended)) => None,
             Ok(Err(error)) => Some(error),
             Err(_) => Some("it panicked; the log says where".into()),
         };
-        mailbox.close();
-        shared.core.push(CoreInput::Ended { role, life, error });
-    })?;
-    Ok(())
+        worker.close();
+        // It lets go of its files before the core hears of its end: the next life may open them at once.
+        self.worker = None;
+        self.shared.core.push(CoreInput::Ended { role: self.role, life: self.life, error });
+        false
+    }
 }
 
 /// A random duration around `mean`, as faults that know nothing of each other come; at most eight times it.

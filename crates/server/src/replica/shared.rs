@@ -4,13 +4,14 @@ use super::desk::Desk;
 use super::faults::{FaultError, LinkFault, RandomFaults, RoleFault};
 use super::handle::{Answer, Consistency, RequestError};
 use super::home::Home;
+use super::host::{Host, Links};
 use super::mailbox::{Mailbox, TaskMailbox};
+use super::observation::Observation;
 use super::status::{Event, PeerStatus, ReplicaStatus, Role, RoleState, RoleStatus};
 use super::{AcceptorView, CoreInput, ReplicaConfig, State, acceptor, learner};
-use crate::peers::Transport;
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
-use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+use std::time::Duration;
 use synod_kv::StateHash;
 use synod_paxos::membership::Genesis;
 use synod_paxos::message::{Message, Outgoing};
@@ -55,7 +56,8 @@ pub(crate) struct Shared {
     pub(crate) node: NodeId,
     pub(crate) home: Home,
     pub(crate) core: TaskMailbox<CoreInput>,
-    pub(crate) transport: OnceLock<Transport>,
+    pub(crate) host: Arc<dyn Host>,
+    pub(crate) links: OnceLock<Arc<dyn Links>>,
     pub(crate) genesis: OnceLock<Genesis>,
     pub(crate) desk: Mutex<Desk>,
     pub(crate) reads: Mutex<Vec<ReadWaiter>>,
@@ -69,7 +71,7 @@ pub(crate) struct Shared {
     acceptor_view: Mutex<Option<AcceptorView>>,
     hashes: Mutex<VecDeque<(Slot, StateHash)>>,
     syncs: Mutex<VecDeque<Duration>>,
-    started: Instant,
+    started: Time,
 }
 
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
@@ -79,16 +81,17 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 }
 
 impl Shared {
-    pub(crate) fn new(config: ReplicaConfig, home: Home) -> Shared {
-        let started = Instant::now();
+    pub(crate) fn new(config: ReplicaConfig, home: Home, host: Arc<dyn Host>) -> Shared {
+        let started = host.now();
         let (events, _) = broadcast::channel(1024);
         Shared {
             node: config.node,
-            desk: Mutex::new(Desk::new(config.node, home.generation(), Time::default())),
+            desk: Mutex::new(Desk::new(config.node, home.generation(), config.limits.front, started)),
             config,
             home,
             core: TaskMailbox::new(),
-            transport: OnceLock::new(),
+            host,
+            links: OnceLock::new(),
             genesis: OnceLock::new(),
             reads: Mutex::new(Vec::new()),
             events,
@@ -106,7 +109,7 @@ impl Shared {
 
     /// The time on this replica's monotonic clock.
     pub(crate) fn now(&self) -> Time {
-        Time::default() + self.started.elapsed()
+        self.host.now()
     }
 
     pub(crate) fn desk(&self) -> MutexGuard<'_, Desk> {
@@ -120,14 +123,23 @@ impl Shared {
     // -- clients -----------------------------------------------------------------------------------
 
     pub(crate) async fn propose(&self, action: Action) -> Result<Answer, RequestError> {
-        let (waiter, answer) = oneshot::channel();
-        self.desk().submit(action, Some(waiter), self.now())?;
-        self.core.wake();
+        let answer = self.submit(action)?;
         match tokio::time::timeout(self.config.request_timeout, answer).await {
             Ok(Ok(answer)) => answer,
             Ok(Err(_)) => Err(RequestError::Stopped),
             Err(_) => Err(self.why_late()),
         }
+    }
+
+    /// Takes a command in, to be decided and applied. Its answer comes once it is.
+    pub(crate) fn submit(
+        &self,
+        action: Action,
+    ) -> Result<oneshot::Receiver<Result<Answer, RequestError>>, RequestError> {
+        let (waiter, answer) = oneshot::channel();
+        self.desk().submit(action, Some(waiter), self.now())?;
+        self.core.wake();
+        Ok(answer)
     }
 
     pub(crate) async fn read<T>(
@@ -148,28 +160,42 @@ impl Shared {
     ) -> Result<T, RequestError> {
         let need = match consistency {
             Consistency::Serializable => Prefix::EMPTY,
-            Consistency::Linearizable => {
-                let (waiter, ready) = oneshot::channel();
-                {
-                    let mut reads = lock(&self.reads);
-                    if reads.len() >= READS {
-                        return Err(RequestError::Busy);
-                    }
-                    reads.push(waiter);
-                }
-                self.core.wake();
-                ready.await.map_err(|_| RequestError::Stopped)??
-            }
+            Consistency::Linearizable => self.ask_to_read()?.await.map_err(|_| RequestError::Stopped)??,
         };
         // The learner may have failed since, and come back with less: wait until it is there again.
         let mut applied = self.applied.subscribe();
+        let mut read = Some(read);
         loop {
             applied.mark_unchanged();
-            if let Some(state) = self.read_state().as_ref().filter(|state| state.machine.applied() >= need) {
-                return Ok(read(&state.store));
+            let looked = self.look(need, |store| read.take().map(|read| read(store)));
+            if let Some(Some(seen)) = looked {
+                return Ok(seen);
             }
             applied.changed().await.map_err(|_| RequestError::Stopped)?;
         }
+    }
+
+    /// Asks how far the store must be applied before a read that arrives now may be answered (rule R8).
+    pub(crate) fn ask_to_read(
+        &self,
+    ) -> Result<oneshot::Receiver<Result<Prefix, RequestError>>, RequestError> {
+        let (waiter, ready) = oneshot::channel();
+        {
+            let mut reads = lock(&self.reads);
+            if reads.len() >= READS {
+                return Err(RequestError::Busy);
+            }
+            reads.push(waiter);
+        }
+        self.core.wake();
+        Ok(ready)
+    }
+
+    /// Looks at the store, if it is applied that far.
+    pub(crate) fn look<T>(&self, need: Prefix, read: impl FnOnce(&synod_kv::Store) -> T) -> Option<T> {
+        let guard = self.read_state();
+        let state = guard.as_ref().filter(|state| state.machine.applied() >= need)?;
+        Some(read(&state.store))
     }
 
     fn why_late(&self) -> RequestError {
@@ -274,15 +300,27 @@ impl Shared {
     pub(crate) fn send_all(&self, outgoing: Vec<Outgoing>) {
         let mut local = Vec::new();
         for Outgoing { to, message } in outgoing {
+            self.observe(&Observation::Sent { to: &[to], message: &message });
             if to == self.node {
                 local.push(message);
-            } else if let Some(transport) = self.transport.get() {
-                transport.send(&[to], &message);
+            } else {
+                self.send_peers(&[to], &message);
             }
         }
         if !local.is_empty() {
             self.core.push(CoreInput::Local(local));
         }
+    }
+
+    /// Sends a message to other replicas.
+    pub(crate) fn send_peers(&self, to: &[NodeId], message: &Message) {
+        if let Some(links) = self.links.get().filter(|_| !to.is_empty()) {
+            links.send(to, message);
+        }
+    }
+
+    pub(crate) fn observe(&self, observation: &Observation<'_>) {
+        self.host.observe(observation);
     }
 
     pub(crate) fn tell_acceptor(&self, from: NodeId, message: Message) {
@@ -320,6 +358,13 @@ impl Shared {
         }
     }
 
+    /// Has the acceptor confirm its last group on disk.
+    pub(crate) fn seal_acceptor(&self) {
+        if let Some(mailbox) = lock(&self.acceptor).as_ref() {
+            mailbox.push(acceptor::Input::Seal);
+        }
+    }
+
     /// Wants a checkpoint, whatever the log's size.
     pub(crate) fn checkpoint_soon(&self) {
         self.tell_learner(learner::Input::Checkpoint, weight_of(0));
@@ -328,7 +373,8 @@ impl Shared {
     // -- people ------------------------------------------------------------------------------------
 
     pub(crate) fn event(&self, kind: &'static str, text: String) {
-        let unix = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+        let unix = self.host.unix();
+        self.observe(&Observation::Note { kind, text: &text });
         tracing::info!(kind, text);
         let unix_micros = u64::try_from(unix.as_micros()).unwrap_or(u64::MAX);
         let _ = self.events.send(Event { unix_micros, kind, text }); // nobody may be watching
@@ -374,7 +420,7 @@ impl Shared {
                 .unwrap_or_default(),
             window: state.map_or(0, |s| s.machine.membership().configurations().window().slots()),
             peers: peers.collect(),
-            uptime: self.started.elapsed(),
+            uptime: self.now().since(self.started),
             problem: board.problem.clone().or_else(|| failed_role(&board)),
             leader_changes: board.leader_changes,
             waiting,
@@ -413,7 +459,7 @@ impl Shared {
         fault: Option<LinkFault>,
     ) -> Result<String, FaultError> {
         self.check_faults_allowed()?;
-        let Some(transport) = self.transport.get() else {
+        let Some(links) = self.links.get() else {
             return Err(FaultError::Invalid("this server has no links yet".into()));
         };
         let known: Vec<NodeId> = self.board().peers.keys().copied().collect();
@@ -422,7 +468,7 @@ impl Shared {
         }
         let peers = if peers.is_empty() { &known[..] } else { peers };
         for &peer in peers {
-            transport.links().set(peer, fault);
+            links.disturb(peer, fault);
         }
         let names: Vec<String> = peers.iter().map(|peer| self.config.plan_name(*peer)).collect();
         let what = if fault.is_some() { "disturbed" } else { "healed" };

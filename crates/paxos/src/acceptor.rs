@@ -19,6 +19,7 @@
 //! answers count only the names that the slot's configuration lists.
 
 use crate::message::{Acceptance, Chosen, Message, Outgoing};
+use crate::mutants::{Mutant, is};
 use crate::types::{Ballot, NodeId, Prefix, Slot, VoterId};
 use crate::value::Value;
 use std::collections::BTreeMap;
@@ -145,7 +146,7 @@ impl Acceptor {
     /// Everything this acceptor ever accepted lies in here: the answer to a read's question.
     pub fn highest(&self) -> Prefix {
         let last = self.accepted.last_key_value().map_or(Prefix::EMPTY, |(&slot, _)| Prefix::through(slot));
-        last.max(self.trimmed)
+        if is(Mutant::AnswersReadsLate) { self.trimmed } else { last.max(self.trimmed) }
     }
 
     /// The latest word of a leader on what is chosen.
@@ -171,7 +172,7 @@ impl Acceptor {
         let mut slot = applied.next();
         while slot >= chosen.from && chosen.upto.contains(slot) {
             match self.accepted.get(&slot) {
-                Some(accepted) if accepted.ballot >= chosen.ballot => {
+                Some(accepted) if accepted.ballot >= chosen.ballot || is(Mutant::VouchesForAnyBallot) => {
                     out.push((slot, accepted.value.clone()))
                 }
                 _ => break,
@@ -184,7 +185,9 @@ impl Acceptor {
     /// Phase 1 (2.2, P1a). May promise `ballot` unless a higher one was promised. A prepare that comes
     /// twice is answered twice, with the present state (PMS-15).
     pub fn on_prepare(&mut self, from: NodeId, ballot: Ballot, first: Slot) -> Effect {
-        if let Some(promised) = self.promised.filter(|&promised| promised > ballot) {
+        if let Some(promised) = self.promised.filter(|&promised| promised > ballot)
+            && !is(Mutant::PromisesBelowPromise)
+        {
             return self.refuse(from, ballot, promised);
         }
         let reply = self.promise(from, ballot, first);
@@ -193,20 +196,26 @@ impl Acceptor {
             // the answer must wait for the disk like the first one did.
             return Effect::PersistThenSend { record: Record::Promised { ballot }, reply };
         }
-        self.promised = Some(ballot);
+        self.promised = self.promised.max(Some(ballot));
+        if is(Mutant::ForgetsPromise) {
+            return Effect::Send(reply);
+        }
         Effect::PersistThenSend { record: Record::Promised { ballot }, reply }
     }
 
     /// Phase 2 (2.2, P1). May accept unless a higher ballot was promised; no prepare of this ballot need
     /// have come before (PMS-6), an equal ballot is accepted (PMS-13), and accepting is promising (PMS-11).
     pub fn on_accept(&mut self, from: NodeId, ballot: Ballot, slot: Slot, value: Value) -> Option<Effect> {
-        if let Some(promised) = self.promised.filter(|&promised| promised > ballot) {
+        if let Some(promised) = self.promised.filter(|&promised| promised > ballot)
+            && !is(Mutant::AcceptsBelowPromise)
+        {
             return Some(self.refuse(from, ballot, promised));
         }
         if self.trimmed.contains(slot) {
             return None; // chosen long ago; the proposer will learn it from a learner
         }
-        if let Some(earlier) = self.accepted.get(&slot) {
+        let mutant = is(Mutant::AcceptsBelowPromise) || is(Mutant::AcceptingIsNoPromise);
+        if let Some(earlier) = self.accepted.get(&slot).filter(|_| !mutant) {
             assert!(earlier.ballot <= ballot, "slot {slot}: accepted {} above our promise", earlier.ballot);
             if earlier.ballot == ballot {
                 if earlier.value != value {
@@ -266,6 +275,9 @@ impl Acceptor {
         let mut bytes = 0;
         let mut until = None;
         for acceptance in self.acceptances(first) {
+            if is(Mutant::PromiseHidesAcceptances) && acceptance.slot > first {
+                break;
+            }
             bytes += acceptance.value.len() + 64;
             if bytes > self.limits.promise_bytes && !accepted.is_empty() {
                 until = Some(acceptance.slot);
@@ -273,8 +285,8 @@ impl Acceptor {
             }
             accepted.push(acceptance);
         }
-        let message =
-            Message::Promise { ballot, voter: self.id, from: first, until, trimmed: self.trimmed, accepted };
+        let trimmed = if is(Mutant::PromiseHidesTrimPoint) { Prefix::EMPTY } else { self.trimmed };
+        let message = Message::Promise { ballot, voter: self.id, from: first, until, trimmed, accepted };
         Outgoing { to, message }
     }
 
@@ -287,7 +299,9 @@ impl Acceptor {
         match record {
             Record::Promised { ballot } => self.promised = self.promised.max(Some(ballot)),
             Record::Accepted { ballot, slot, value } => {
-                self.promised = self.promised.max(Some(ballot));
+                if !is(Mutant::AcceptingIsNoPromise) {
+                    self.promised = self.promised.max(Some(ballot));
+                }
                 if self.trimmed.contains(slot) {
                     return;
                 }

@@ -87,6 +87,7 @@ pub use message::{FormationMessage, Stance, Void};
 pub use plan::{FormationError, Founder, Plan, PlanDigest, Problem};
 
 use crate::membership::Genesis;
+use crate::mutants::{Mutant, is};
 use crate::types::{ClusterId, Incarnation, NodeId, VoterId};
 use bytes::Bytes;
 use message::Memory;
@@ -455,7 +456,10 @@ impl Formation {
         self.drop_charter(step);
         self.sign(step);
         let Some(charter) = &self.memory.signed else { return };
-        let all = charter.members.keys().all(|n| *n == self.me.node || self.signatures.contains(n));
+        let signed = |n: &&NodeId| **n == self.me.node || self.signatures.contains(n);
+        let enough =
+            if is(Mutant::FormsWithMajority) { charter.members.len() / 2 + 1 } else { charter.members.len() };
+        let all = charter.members.keys().filter(signed).count() >= enough;
         if all && !self.memory.voided.contains_key(&charter.cluster) {
             self.form(step);
         }

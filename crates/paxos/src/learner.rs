@@ -9,6 +9,7 @@
 //! No acceptor is asked, because what an acceptor accepted need not be chosen (PMS-20).
 
 use crate::message::{Chosen, Message, Outgoing};
+use crate::mutants::{Mutant, is};
 use crate::types::{Ballot, NodeId, Prefix, Slot, Time};
 use crate::value::Value;
 use std::collections::BTreeMap;
@@ -165,6 +166,11 @@ impl Learner {
             self.proposals.insert(slot, (ballot, value));
         }
         let mut effects = Vec::new();
+        if is(Mutant::LearnsProposals)
+            && let Some((_, value)) = self.proposals.get(&self.chosen.next()).cloned()
+        {
+            self.release(self.chosen.next(), value, &mut effects);
+        }
         self.hear(word, now);
         self.settle(now, &mut effects);
         effects

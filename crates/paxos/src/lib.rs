@@ -38,6 +38,7 @@ pub mod learner;
 pub mod machine;
 pub mod membership;
 pub mod message;
+pub mod mutants;
 pub mod proposer;
 pub mod reader;
 pub mod types;

@@ -9,6 +9,7 @@
 //! every checkpoint. The store itself stays outside; `A` is whatever it answers.
 
 use crate::membership::{Change, Genesis, Membership};
+use crate::mutants::{Mutant, is};
 use crate::types::{CommandId, Generation, NodeId, Prefix, Sequence, Slot};
 use crate::value::Command;
 use crate::wire::{DecodeError, Reader, Writer};
@@ -107,7 +108,7 @@ impl<A: Clone> Machine<A> {
     pub fn admit(&mut self, command: &Command) -> Admission<A> {
         let id = command.id;
         let session = self.sessions.entry(id.origin).or_insert_with(|| Session::new(id.generation));
-        if id.generation < session.generation {
+        if id.generation < session.generation && !is(Mutant::AppliesStaleLives) {
             return Admission::Stale;
         }
         if id.generation > session.generation {
@@ -116,7 +117,7 @@ impl<A: Clone> Machine<A> {
         while session.answers.first_key_value().is_some_and(|(&kept, _)| kept < command.waiting_from) {
             session.answers.pop_first();
         }
-        if session.has_applied(id.sequence) {
+        if session.has_applied(id.sequence) && !is(Mutant::AppliesTwice) {
             return Admission::Repeated(session.answers.get(&id.sequence).cloned());
         }
         session.note_applied(id.sequence);
@@ -153,8 +154,9 @@ impl<A: Clone> Machine<A> {
         let mut out = Writer::default();
         out.u8(Self::FORMAT);
         self.membership.encode(&mut out);
-        out.u32(u32::try_from(self.sessions.len()).expect("one session per node"));
-        for (node, session) in &self.sessions {
+        let known = if is(Mutant::CheckpointForgetsSessions) { 0 } else { self.sessions.len() };
+        out.u32(u32::try_from(known).expect("one session per node"));
+        for (node, session) in self.sessions.iter().take(known) {
             out.u64(node.0);
             out.u64(session.generation.0);
             out.u64(session.applied_below.0);

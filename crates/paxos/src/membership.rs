@@ -14,6 +14,7 @@
 //! with a fresh incarnation, replaces it, on the condition that the old pair still votes (rule R4), so
 //! that a late or repeated change does nothing.
 
+use crate::mutants::{Mutant, is};
 use crate::types::{ClusterId, Incarnation, NodeId, Prefix, Slot, VoterId, Window};
 use crate::wire::{DecodeError, Reader, Writer};
 use bytes::Bytes;
@@ -39,6 +40,9 @@ impl Configuration {
     /// Does this very memory vote? A node whose acceptor forgot is not in, under its new name, until the
     /// log says so (rule R2).
     pub fn contains(&self, voter: VoterId) -> bool {
+        if is(Mutant::AmnesiacVotes) {
+            return self.voters.contains_key(&voter.node);
+        }
         self.voters.get(&voter.node) == Some(&voter.incarnation)
     }
 
@@ -309,7 +313,10 @@ impl Membership {
         let before = voters_of(&self.members);
         let changed = match change {
             Change::Replace { node, old, new } => match self.members.get_mut(node) {
-                Some(member) if member.voter == *old && *old != Some(*new) => {
+                Some(member)
+                    if (member.voter == *old || is(Mutant::ReplacesAnybody))
+                        && member.voter != Some(*new) =>
+                {
                     member.voter = Some(*new);
                     true
                 }
@@ -339,7 +346,8 @@ impl Membership {
         };
         let after = voters_of(&self.members);
         if after != before {
-            let from = Slot(slot.0 + self.configurations.window.slots());
+            let window = if is(Mutant::ChangesAtOnce) { 1 } else { self.configurations.window.slots() };
+            let from = Slot(slot.0 + window);
             self.configurations.from.insert(from, after);
         }
         changed

@@ -22,6 +22,7 @@
 
 use crate::membership::{Configuration, Configurations};
 use crate::message::{Acceptance, Chosen, Message};
+use crate::mutants::{Mutant, is};
 use crate::types::{Ballot, Generation, NodeId, Prefix, Slot, Time, VoterId};
 use crate::value::{Command, Value};
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
@@ -131,6 +132,9 @@ struct Flight {
 
 impl Flight {
     fn is_chosen(&self) -> bool {
+        if is(Mutant::MinorityChooses) {
+            return self.accepted.len() >= self.configuration.len() / 2;
+        }
         self.configuration.has_majority(&self.accepted)
     }
 }
@@ -226,7 +230,8 @@ impl Proposer {
         let from = self.chosen.next();
         self.configurations.at(from)?;
         self.round += 1;
-        let ballot = Ballot { round: self.round, node: self.node, generation: self.generation };
+        let generation = if is(Mutant::ReusesBallots) { Generation(0) } else { self.generation };
+        let ballot = Ballot { round: self.round, node: self.node, generation };
         self.reign = Some(Reign {
             ballot,
             from,
@@ -282,7 +287,8 @@ impl Proposer {
         accepted: Vec<Acceptance>,
         now: Time,
     ) -> Vec<Effect> {
-        let Some(reign) = self.reign.as_mut().filter(|reign| reign.ballot == ballot) else {
+        let any = is(Mutant::CountsOtherPromises);
+        let Some(reign) = self.reign.as_mut().filter(|reign| reign.ballot == ballot || any) else {
             return Vec::new();
         };
         let promise = reign.promises.entry(voter).or_insert_with(|| Promise {
@@ -295,11 +301,11 @@ impl Proposer {
             return Vec::new(); // a repetition of a part that is here already
         }
         promise.trimmed = promise.trimmed.max(trimmed);
-        promise.rest = until;
+        promise.rest = until.filter(|_| !is(Mutant::CountsPartOfPromise));
         for Acceptance { slot, ballot, value } in accepted {
             promise.accepted.insert(slot, (ballot, value));
         }
-        if let Some(rest) = until {
+        if let Some(rest) = promise.rest {
             reign.asked.insert(voter.node, now);
             return vec![Effect::Send {
                 to: vec![voter.node],
@@ -311,7 +317,8 @@ impl Proposer {
 
     /// An acceptance. Counts for its own ballot and slot only (PMS-8), and once per voter (PMS-5).
     pub fn on_accepted(&mut self, ballot: Ballot, slot: Slot, voter: VoterId) {
-        let Some(reign) = self.reign.as_mut().filter(|reign| reign.ballot == ballot) else { return };
+        let any = is(Mutant::CountsOtherBallots);
+        let Some(reign) = self.reign.as_mut().filter(|reign| reign.ballot == ballot || any) else { return };
         if let Some(flight) = reign.flights.get_mut(&slot) {
             flight.accepted.insert(voter);
         }
@@ -380,10 +387,12 @@ impl Proposer {
     fn propose_next(&mut self, now: Time) -> Option<Vec<Effect>> {
         let reign = self.reign.as_ref()?;
         let slot = reign.next;
-        if slot > self.configurations.window().last_open(self.configurations.applied()) {
-            return None; // rule R3: who votes there is not decided yet
-        }
-        let configuration = self.configurations.at(slot)?.clone();
+        let open = slot <= self.configurations.window().last_open(self.configurations.applied());
+        let configuration = match self.configurations.at(slot).filter(|_| open) {
+            Some(configuration) => configuration.clone(),
+            None if is(Mutant::SkipsWindow) => self.configurations.newest().clone(),
+            None => return None, // rule R3: who votes there is not decided yet
+        };
         let Some(promised) = reign.promised_for(slot, &configuration) else {
             let effects = self.ask(slot, now);
             return (!effects.is_empty()).then_some(effects);
@@ -397,7 +406,7 @@ impl Proposer {
             reign.leads = true;
             effects.push(Effect::Leads(reign.ballot));
         }
-        if trimmed.contains(slot) {
+        if trimmed.contains(slot) && !is(Mutant::ProposesTrimmedSlots) {
             // Chosen, but what is chosen there these acceptors no longer know: nothing may be proposed
             // below a trim point. This replica's learner has to come by first; the window sees to that,
             // and the announcement tells it that there is something to fetch.
@@ -408,7 +417,7 @@ impl Proposer {
             return Some(effects);
         }
         let undecided = self.in_flight();
-        let value = if let Some(value) = found {
+        let value = if let Some(value) = found.filter(|_| !is(Mutant::IgnoresFoundValues)) {
             value // P2c; under the new ballot (PMS-33)
         } else if constrained_above {
             Value::no_op() // a gap, to be closed at once (PMS-34)
@@ -508,12 +517,16 @@ impl Reign {
         };
         let promises: Vec<&Promise> =
             self.promises.iter().filter(|(voter, promise)| counted(voter, promise)).map(|(_, p)| p).collect();
-        if promises.len() < configuration.majority() {
+        if promises.len() + usize::from(is(Mutant::MinorityPromises)) < configuration.majority() {
             return None;
         }
         let acceptances = promises.iter().filter_map(|promise| promise.accepted.get(&slot));
         Some(Promised {
-            found: acceptances.max_by_key(|(ballot, _)| *ballot).map(|(_, value)| value),
+            found: if is(Mutant::HighestValueWins) {
+                acceptances.map(|(_, value)| value).max_by_key(|value| value.len())
+            } else {
+                acceptances.max_by_key(|(ballot, _)| *ballot).map(|(_, value)| value)
+            },
             trimmed: promises.iter().map(|promise| promise.trimmed).max().unwrap_or_default(),
             last: promises.iter().filter_map(|p| p.accepted.last_key_value()).map(|(&slot, _)| slot).max(),
         })

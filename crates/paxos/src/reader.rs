@@ -21,6 +21,7 @@
 
 use crate::membership::{Configuration, Configurations};
 use crate::message::{Message, Outgoing, QuestionId};
+use crate::mutants::{Mutant, is};
 use crate::types::{Generation, Prefix, Slot, Time, VoterId};
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::time::Duration;
@@ -130,7 +131,7 @@ impl Reader {
         };
         round.answers.insert(voter, accepted);
         let voters: BTreeSet<VoterId> = round.answers.keys().copied().collect();
-        if !round.asked.has_majority(&voters) {
+        if !round.asked.has_majority(&voters) && !is(Mutant::ReadsWithoutMajority) {
             return Vec::new();
         }
         let round = self.round.take().expect("looked at above");
@@ -210,12 +211,12 @@ impl Reader {
         let mut again: Option<Ticket> = None;
         let applied = self.configurations.applied();
         while let Some(first) = self.settling.front() {
-            if first.need > applied {
+            if first.need > applied && !is(Mutant::ReadsWithoutWaiting) {
                 break;
             }
             // The configuration behind `need`. If this replica has moved on, that slot is applied and what
             // counts is the one behind the applied prefix.
-            if self.voters() != Some(&first.asked) {
+            if self.voters() != Some(&first.asked) && !is(Mutant::ReadsOldVoters) {
                 again = again.max(Some(first.covers)); // another set votes from here on: ask it (rule R8)
             } else {
                 ready = ready.max(Some(first.covers));

@@ -22,6 +22,7 @@
 //! those, so that the same judges serve a real cluster and a simulated one.
 
 pub mod history;
+pub mod judges;
 pub mod linearizable;
 pub mod revisions;
 mod text;
@@ -30,3 +31,4 @@ pub use history::{
     Answer, Call, ClientId, Entry, History, HistoryError, Key, Malformed, Moment, Operation, Outcome,
     Revision, Saw, Value, Version,
 };
+pub mod world;

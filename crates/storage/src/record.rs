@@ -3,6 +3,7 @@
 use bytes::{BufMut, Bytes};
 use synod_paxos::acceptor::Record;
 use synod_paxos::message::Chosen;
+use synod_paxos::mutants::{Mutant, is};
 use synod_paxos::types::{Ballot, Generation, NodeId, Prefix, Slot};
 use synod_paxos::value::Value;
 use synod_paxos::wire::{DecodeError, Reader};
@@ -121,7 +122,8 @@ impl Summary {
 
     /// As records, for the head of a segment.
     pub(crate) fn records(&self) -> Vec<Record> {
-        let promised = self.promised.map(|ballot| Record::Promised { ballot });
+        let promised = self.promised.filter(|_| !is(Mutant::SummaryForgetsPromise));
+        let promised = promised.map(|ballot| Record::Promised { ballot });
         let trimmed = (self.trimmed != Prefix::EMPTY).then_some(Record::Trimmed { upto: self.trimmed });
         promised.into_iter().chain(trimmed).chain(self.chosen.map(Record::Chosen)).collect()
     }

@@ -38,6 +38,7 @@ use std::collections::VecDeque;
 use std::io;
 use std::sync::Arc;
 use synod_paxos::acceptor::Record;
+use synod_paxos::mutants::{Mutant, is};
 use synod_paxos::types::{Prefix, Slot};
 
 pub use crate::recovery::Loss;
@@ -417,7 +418,10 @@ impl WriteAheadLog {
 
     fn sync_active(&mut self) -> Result<(), Failure> {
         if self.synced < self.written {
-            self.active.file.sync().map_err(during("syncing"))?;
+            if !is(Mutant::NeverSyncs) {
+                let synced = self.active.file.sync();
+                synced.or_else(forgiven).map_err(during("syncing"))?;
+            }
             self.synced = self.written;
             self.trimmed = self.summary.trimmed;
         }
@@ -488,7 +492,14 @@ fn open_segment(
     file.write_at(0, &buffer).map_err(during("beginning a segment"))?;
     file.sync().map_err(during("beginning a segment"))?;
     disk.rename(&spare, &header.number.path()).map_err(during("naming a segment"))?;
-    disk.sync_dir("wal").map_err(during("naming a segment"))?;
+    if !is(Mutant::ForgetsDirectorySync) {
+        disk.sync_dir("wal").map_err(during("naming a segment"))?;
+    }
     let position = buffer.len() as u64;
     Ok(Active { file, number: header.number, capacity: header.capacity, seed, position, highest: None })
+}
+
+/// A failed sync is final: there is no second one (D4).
+fn forgiven(error: std::io::Error) -> std::io::Result<()> {
+    if is(Mutant::TrustsFailedSync) { Ok(()) } else { Err(error) }
 }

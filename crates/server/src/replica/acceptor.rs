@@ -13,6 +13,7 @@ use std::sync::Arc;
 use std::time::Duration;
 use synod_paxos::acceptor::{Acceptor, Effect, Record};
 use synod_paxos::message::{Message, Outgoing};
+use synod_paxos::mutants::{Mutant, is};
 use synod_paxos::types::{NodeId, Prefix, VoterId};
 use synod_storage::wal::{WalError, WriteAheadLog};
 
@@ -133,6 +134,9 @@ impl Open {
         // Shown before any acceptance is answered, so that a reader never hears of less than was answered.
         shared.show_acceptor(Some(view(&self.acceptor, &self.log)));
         if must_sync && !self.records.is_empty() {
+            if is(Mutant::AnswersBeforeDisk) {
+                shared.send_all(std::mem::take(&mut replies));
+            }
             let started = shared.now();
             self.log.append(&self.records).map_err(|error| error.to_string())?;
             shared.observe(&Observation::Persisted { voter: self.acceptor.id(), records: &self.records });

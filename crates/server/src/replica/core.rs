@@ -23,6 +23,7 @@ use std::time::Duration;
 use synod_paxos::leadership::{self, Leadership};
 use synod_paxos::membership::Membership;
 use synod_paxos::message::{Message, Outgoing, Progress};
+use synod_paxos::mutants::{Mutant, is};
 use synod_paxos::reader::{self, Reader, Ticket};
 use synod_paxos::types::{Ballot, NodeId, Prefix, Time};
 use tokio::sync::oneshot;
@@ -331,6 +332,9 @@ impl Core {
             leadership.on_learned(chosen);
         }
         let configurations = membership.configurations().clone();
+        if is(Mutant::TrimsTooEarly) {
+            self.shared.trim_acceptor(configurations.applied());
+        }
         let effects = match &mut self.reader {
             Some(reader) => reader.on_applied(configurations, now),
             None => {

@@ -9,6 +9,7 @@ use bytes::Bytes;
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use synod_paxos::membership::Genesis;
+use synod_paxos::mutants::{Mutant, is};
 use synod_paxos::types::{ClusterId, Generation, Incarnation, NodeId};
 use synod_storage::checkpoint::{CheckpointError, CheckpointStore};
 use synod_storage::datadir::{DataDir, DataDirError};
@@ -158,7 +159,7 @@ impl Home {
 
     /// The life of this process's front.
     pub(crate) fn generation(&self) -> Generation {
-        self.lock().generation()
+        if is(Mutant::ReusesNames) { Generation(1) } else { self.lock().generation() }
     }
 
     /// A life of a proposer or reader: unguessable, so none is lived twice.
@@ -193,7 +194,9 @@ impl Home {
     pub(crate) fn new_incarnation(&self) -> Result<(), HomeError> {
         let _writing = self.writing.lock().unwrap_or_else(PoisonError::into_inner);
         let mut next = self.lock().clone();
-        next.incarnation = fresh_incarnation(&*self.host);
+        if !is(Mutant::KeepsIncarnation) {
+            next.incarnation = fresh_incarnation(&*self.host);
+        }
         // The identity first: were the old log emptied under the old name and the rest not done, what is left of
         // it could pass for a log that was trimmed. A new name without its log is lost memory, plainly.
         identity::save(&self.disk, &next)?;

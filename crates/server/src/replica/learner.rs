@@ -16,6 +16,7 @@ use synod_kv::Request;
 use synod_paxos::learner::{Effect, Learner};
 use synod_paxos::machine::Admission;
 use synod_paxos::message::{Chosen, Message};
+use synod_paxos::mutants::{Mutant, is};
 use synod_paxos::types::{Ballot, CommandId, NodeId, Prefix, Slot};
 use synod_paxos::value::{Action, Value};
 
@@ -96,7 +97,9 @@ impl LearnerLife {
                 Input::Checkpoint => self.wanted = true,
                 Input::Arrived(Some(state)) => {
                     // What was released before it arrived comes first, or the slots would be out of order.
-                    role.carry_out(std::mem::take(&mut effects))?;
+                    if !is(Mutant::InstallsOutOfOrder) {
+                        role.carry_out(std::mem::take(&mut effects))?;
+                    }
                     role.install(*state, &mut effects)?;
                     self.wanted = true; // not durable here before it is on this disk
                 }

@@ -1,0 +1,427 @@
+//! What goes wrong, and how much of it at once.
+//!
+//! Anything may stop, pause, lag or be cut off at any time: safety has to hold, progress comes later. Only memory is
+//! rationed. As long as a majority of intact memories remains in every configuration that still matters, nothing
+//! chosen may be lost and the cluster must come back by itself; beyond that it has to stop (rule R7), and runs that
+//! go there have no second movement.
+
+use super::disk::Speed;
+use super::plan::{Fault, Mishap, Whom};
+use super::process::Fate;
+use super::stage::Told as What;
+use super::{Event, World};
+use rand::seq::IndexedRandom;
+use rand::{RngExt, SeedableRng};
+use rand_chacha::ChaCha8Rng;
+use std::collections::BTreeSet;
+use std::time::Duration;
+use synod_kv::{CompactRequest, Request, Revision};
+use synod_paxos::membership::Change;
+use synod_paxos::types::{NodeId, Prefix, Slot};
+use synod_server::replica::{Memory, RandomFaults, Role, RoleFault};
+use synod_storage::disk::{CrashPoint, FaultRates, Survivors};
+
+/// How a fault ends.
+pub(super) enum Remedy {
+    /// A cut is mended.
+    Mend(BTreeSet<(NodeId, NodeId)>),
+    /// Links are fast again.
+    Hurry(NodeId),
+    /// A disk works again; of this number of disks that its server had.
+    Repair(NodeId, u64),
+    /// Roles no longer fail at random.
+    Calm(NodeId),
+}
+
+impl World {
+    /// The fault of this number happens.
+    pub(super) fn go_wrong(&mut self, number: usize) {
+        let fault = self.plan.faults[number].clone();
+        let rng = &mut ChaCha8Rng::seed_from_u64(fault.salt);
+        let id = self.victim(fault.whom);
+        self.tell(Some(id), || What::Fault { text: format!("{:?} for {:?}", fault.what, fault.lasts) });
+        match fault.what {
+            Mishap::Kill => self.down(id, Fate::Kept, fault.lasts),
+            Mishap::PowerCut { survivors } => self.cut_power(id, survivors, fault.lasts),
+            Mishap::Wipe => {
+                if self.may_forget(id, true, true) {
+                    self.down(id, Fate::Wiped, fault.lasts);
+                } else {
+                    self.down(id, Fate::Kept, fault.lasts);
+                }
+            }
+            Mishap::KillAtDisk { operations, point, power } => {
+                let lied = self.nodes[&id].lied;
+                if power.is_some() && lied && !self.may_forget(id, true, true) {
+                    return;
+                }
+                let node = self.node(id);
+                if node.process.is_some() && node.doom.is_none() {
+                    node.doom = Some(power);
+                    let faulty = &node.disk.faulty;
+                    faulty.crash_at(faulty.operations() + operations, point);
+                }
+            }
+            Mishap::KillAll { power } => {
+                for id in self.ids() {
+                    let lasts = Duration::from_millis(rng.random_range(1..600));
+                    if power {
+                        self.cut_power(id, Survivors::Some, lasts);
+                    } else {
+                        self.down(id, Fate::Kept, lasts);
+                    }
+                }
+                self.count("all killed at once");
+            }
+            Mishap::KillMajority => {
+                let mut ids = self.ids();
+                let majority = ids.len() / 2 + 1;
+                for _ in 0..majority {
+                    let id = ids.swap_remove(rng.random_range(0..ids.len()));
+                    self.down(id, Fate::Kept, fault.lasts);
+                }
+                self.count("majority killed");
+            }
+            Mishap::Shutdown => {
+                if let Some(process) = &self.nodes[&id].process {
+                    process.stepped.begin_stopping();
+                    self.settle(id);
+                    self.start_later(id, fault.lasts + Duration::from_secs(2));
+                }
+            }
+            Mishap::StopRole { role, memory } => self.stop_role(id, role, memory, fault.lasts),
+            Mishap::RandomRoles => {
+                let faults = RandomFaults {
+                    roles: super::ROLES.to_vec(),
+                    mean_up: Duration::from_millis(400),
+                    mean_down: Duration::from_millis(100),
+                    memory: Memory::Keep,
+                    seed: fault.salt,
+                };
+                if let Some(process) = &self.nodes[&id].process {
+                    process.stepped.fail_at_random(Some(faults));
+                    self.settle(id);
+                    self.end(fault.lasts, Remedy::Calm(id));
+                }
+            }
+            Mishap::Pause => {
+                let until = self.now + fault.lasts;
+                self.node(id).frozen = until;
+                self.count("process paused");
+            }
+            Mishap::Jump { seconds } => {
+                self.node(id).clock.wall = seconds;
+                if let Some(process) = &self.nodes[&id].process {
+                    process.host.set_wall(seconds);
+                }
+                self.count("wall clock jumped");
+            }
+            Mishap::Partition | Mishap::OneWay | Mishap::DeafOrMute | Mishap::Bridge | Mishap::Ring => {
+                self.cut(id, &fault, rng)
+            }
+            Mishap::SlowLinks => {
+                let delay = rng.random_range(20_000..600_000);
+                for other in self.ids() {
+                    self.network.slow.insert((id, other), delay);
+                    self.network.slow.insert((other, id), delay);
+                }
+                self.count("slow links");
+                self.end(fault.lasts, Remedy::Hurry(id));
+            }
+            Mishap::Replay => {
+                for _ in 0..rng.random_range(1..20) {
+                    let Some((from, to, message)) = self.network.archive.choose(rng).cloned() else { return };
+                    let delay = Duration::from_micros(rng.random_range(0..20_000));
+                    self.agenda.plan(self.now + delay, Event::Deliver { from, to, message });
+                }
+                self.count("old messages replayed");
+            }
+            Mishap::SlowDisk => {
+                let most = *[20_000, 200_000, 1_500_000].choose(rng).expect("some");
+                let speed = Speed { sync: (most / 10, most), stalls: 100, stall: 2_000_000 };
+                self.node(id).disk.set_speed(speed);
+                self.count("slow disk");
+                self.repair_later(id, fault.lasts);
+            }
+            Mishap::FullDisk => {
+                let node = self.node(id);
+                let used: usize = node
+                    .disk
+                    .faulty
+                    .paths()
+                    .iter()
+                    .filter_map(|path| node.disk.faulty.contents(path))
+                    .map(|contents| contents.len())
+                    .sum();
+                node.disk.faulty.set_capacity(Some(used as u64 + rng.random_range(0..3_000)));
+                self.count("full disk");
+                self.repair_later(id, fault.lasts);
+            }
+            Mishap::ReadOnlyDisk => {
+                self.node(id).disk.faulty.set_read_only(true);
+                self.count("read-only disk");
+                self.repair_later(id, fault.lasts);
+            }
+            Mishap::BadDisk { errors } => {
+                let rates = FaultRates {
+                    sync_error: errors,
+                    write_error: errors / 2,
+                    short_write: errors / 2,
+                    read_error: errors / 4,
+                    ..FaultRates::default()
+                };
+                self.node(id).disk.faulty.set_rates(rates);
+                self.count("bad disk");
+                self.repair_later(id, fault.lasts);
+            }
+            Mishap::LyingDisk => {
+                let node = self.node(id);
+                node.disk.faulty.set_rates(FaultRates { lying_sync: 5_000, ..FaultRates::default() });
+                node.lied = true;
+                self.count("lying disk");
+                self.repair_later(id, fault.lasts);
+            }
+            Mishap::Rot => self.rot(id, &fault, rng),
+            Mishap::ChangeMembers => self.change_members(id),
+            Mishap::Checkpoint => {
+                if let Some(process) = &self.nodes[&id].process {
+                    process.stepped.checkpoint_soon();
+                    self.settle(id);
+                }
+            }
+            Mishap::Compact => {
+                if let Some(process) = &self.nodes[&id].process {
+                    let revision = process.stepped.look(Prefix::EMPTY, |store| store.revision().0);
+                    let upto = Revision(rng.random_range(0..=revision.unwrap_or_default()));
+                    let request = Request::Compact(CompactRequest { revision: upto, physical: false });
+                    let _ = process.stepped.propose(request.encode()); // nobody waits for it
+                    self.settle(id);
+                }
+            }
+        }
+    }
+
+    pub(super) fn ids(&self) -> Vec<NodeId> {
+        self.nodes.keys().copied().collect()
+    }
+
+    fn victim(&self, whom: Whom) -> NodeId {
+        let leader = self.stage.inner().leader;
+        let number = match whom {
+            Whom::Leader => leader.map_or(0, |leader| leader.0 - 1),
+            Whom::Number(number) => number,
+        };
+        NodeId(1 + number % self.plan.replicas)
+    }
+
+    fn end(&mut self, lasts: Duration, remedy: Remedy) {
+        self.agenda.plan(self.now + lasts, Event::Remedy(remedy));
+    }
+
+    fn repair_later(&mut self, id: NodeId, lasts: Duration) {
+        let disks = self.nodes[&id].disks;
+        self.end(lasts, Remedy::Repair(id, disks));
+    }
+
+    fn start_later(&mut self, id: NodeId, lasts: Duration) {
+        self.agenda.plan(self.now + lasts, Event::Start { node: id });
+    }
+
+    pub(super) fn remedy(&mut self, remedy: Remedy) {
+        match remedy {
+            Remedy::Mend(links) => {
+                self.network.mend(&links);
+                self.tell(None, || What::Healed { text: "a cut is mended".into() });
+            }
+            Remedy::Hurry(id) => self.network.slow.retain(|&(from, to), _| from != id && to != id),
+            Remedy::Repair(id, disks) => {
+                let speed = if self.troubled { self.plan.disks } else { Speed::GOOD };
+                let node = self.node(id);
+                if node.disks == disks {
+                    super::healing::repair(&node.disk, speed);
+                }
+            }
+            Remedy::Calm(id) => {
+                if let Some(process) = &self.nodes[&id].process {
+                    process.stepped.fail_at_random(None);
+                    self.settle(id);
+                }
+            }
+        }
+    }
+
+    fn down(&mut self, id: NodeId, fate: Fate, lasts: Duration) {
+        self.kill(id, fate);
+        self.start_later(id, lasts);
+    }
+
+    fn cut_power(&mut self, id: NodeId, survivors: Survivors, lasts: Duration) {
+        // What a lying disk holds after that is worth nothing, and has to be rationed as such.
+        let fate = if self.nodes[&id].lied && !self.may_forget(id, true, true) {
+            Fate::Kept
+        } else {
+            Fate::Power(survivors)
+        };
+        self.down(id, fate, lasts);
+    }
+
+    fn stop_role(&mut self, id: NodeId, role: Role, memory: Memory, lasts: Duration) {
+        let forgets =
+            memory == Memory::Forget && self.may_forget(id, role == Role::Acceptor, role == Role::Learner);
+        let memory = if forgets { Memory::Forget } else { Memory::Keep };
+        let at_work = self.nodes[&id].process.is_some();
+        if forgets && at_work {
+            self.count("role forgot");
+            let holdings = &mut self.stage.inner().holdings;
+            let held = holdings.entry(id).or_default();
+            match role {
+                Role::Acceptor => held.trimmed = None,
+                Role::Learner => held.covered = Prefix::EMPTY,
+                Role::Proposer => {}
+            }
+        }
+        self.count("role stopped");
+        self.fail_role(id, RoleFault::Stop { role, memory, restart_after: Some(lasts) });
+    }
+
+    fn cut(&mut self, id: NodeId, fault: &Fault, rng: &mut ChaCha8Rng) {
+        let ids = self.ids();
+        let mut links = BTreeSet::new();
+        let side: BTreeSet<NodeId> =
+            ids.iter().copied().filter(|&other| other == id || rng.random_bool(0.4)).collect();
+        let (deaf, mute) = *[(true, true), (true, false), (false, true)].choose(rng).expect("some");
+        let n = self.plan.replicas;
+        for &from in &ids {
+            for &to in ids.iter().filter(|&&to| to != from) {
+                let apart = side.contains(&from) != side.contains(&to);
+                let cut = match fault.what {
+                    Mishap::Partition => apart,
+                    Mishap::Bridge => apart && from != id && to != id,
+                    Mishap::Ring => (from.0 % n) + 1 != to.0 && (to.0 % n) + 1 != from.0,
+                    Mishap::DeafOrMute => (deaf && to == id) || (mute && from == id),
+                    _ => from == id && to == NodeId(1 + (id.0 + fault.salt % (n - 1)) % n),
+                };
+                if cut {
+                    links.insert((from, to));
+                }
+            }
+        }
+        self.network.cut(&links);
+        self.count("links cut");
+        if fault.lasts > Duration::from_secs(1) || rng.random_bool(0.3) {
+            for &(from, to) in &links {
+                self.after(rng.random_range(1_000..900_000), Event::Link { node: to, peer: from, up: false });
+            }
+        }
+        self.end(fault.lasts, Remedy::Mend(links));
+    }
+
+    /// Bits flip while the server is down. The end was clean, so that every byte that matters is sealed (rule R9).
+    fn rot(&mut self, id: NodeId, fault: &Fault, rng: &mut ChaCha8Rng) {
+        if !self.may_forget(id, true, true) || self.nodes[&id].doom.is_some() {
+            return;
+        }
+        let Some(process) = self.node(id).process.as_mut() else { return };
+        process.stepped.seal();
+        process.turn_all();
+        self.kill(id, Fate::Kept);
+        let faulty = &self.nodes[&id].disk.faulty;
+        let paths: Vec<String> = faulty
+            .paths()
+            .into_iter()
+            .filter(|path| faulty.contents(path).is_some_and(|c| !c.is_empty()))
+            .collect();
+        if let Some(path) = paths.choose(rng) {
+            let len = faulty.contents(path).map_or(1, |contents| contents.len());
+            let offset = rng.random_range(0..len);
+            faulty.rot(path, offset, 1 << rng.random_range(0..8));
+            self.tell(Some(id), || What::Fault { text: format!("byte {offset} of {path} rots") });
+            self.count("bit rot");
+        }
+        // Whether or not anything was lost is found out at the start; until then it counts as forgotten.
+        self.stage.inner().holdings.remove(&id);
+        self.start_later(id, fault.lasts);
+    }
+
+    /// One member is removed and comes back, over and over.
+    fn change_members(&mut self, at: NodeId) {
+        let mut change = None;
+        {
+            let inner = self.stage.inner();
+            if inner.court.members().is_empty() {
+                return;
+            }
+            if let Some(node) = self.removed {
+                if !inner.court.members().contains_key(&node) {
+                    change = Some(Change::Add { node, peer_urls: vec![format!("http://{node}")] });
+                }
+            }
+        }
+        if self.removed.is_none() && self.plan.replicas > 3 {
+            let node = NodeId(1 + (at.0 + 1) % self.plan.replicas);
+            if self.ids().into_iter().all(|other| self.is_intact(other)) && self.survives(None, false, false)
+            {
+                change = Some(Change::Remove { node });
+                self.removed = Some(node);
+                self.count("member removal asked for");
+            }
+        }
+        if let (Some(change), Some(process)) = (change, &self.nodes[&at].process) {
+            let _ = process.stepped.reconfigure(change); // nobody waits for it
+            self.settle(at);
+        }
+    }
+
+    // -- how much may be forgotten -----------------------------------------------------------------
+
+    fn is_intact(&self, id: NodeId) -> bool {
+        let inner = self.stage.inner();
+        let present =
+            inner.holdings.get(&id).and_then(|held| held.trimmed).map(|(voter, _)| voter.incarnation);
+        present.is_some() && inner.court.members().get(&id).copied() == Some(present)
+    }
+
+    /// May this replica lose its acceptor's memory, or its store, and the cluster still come back?
+    pub(super) fn may_forget(&self, id: NodeId, log: bool, store: bool) -> bool {
+        if self.plan.reckless {
+            // All but one at most: the last one that remembers keeps a second cluster from being formed (R7).
+            let blank = self.nodes.keys().filter(|id| !self.stage.inner().holdings.contains_key(id)).count();
+            return blank + 2 <= self.nodes.len();
+        }
+        self.survives(Some(id), log, store)
+    }
+
+    /// Does every slot that some replica may still ask for rest on a store or on a majority of memories?
+    fn survives(&self, victim: Option<NodeId>, log: bool, store: bool) -> bool {
+        let inner = self.stage.inner();
+        if inner.court.members().is_empty() {
+            // Not formed yet, as far as anybody knows: one blank disk more is no loss, but only one (formation).
+            return self.nodes.values().all(|node| node.disks == 1 || Some(node.id) == victim);
+        }
+        // Nobody asks a replica that was removed, and who lags does not know that it came back.
+        let keeps_store = |id: NodeId| (Some(id) != victim || !store) && self.removed != Some(id);
+        let keeps_log = |id: NodeId| Some(id) != victim || !log;
+        let covered = inner
+            .holdings
+            .iter()
+            .filter(|(id, _)| keeps_store(**id))
+            .map(|(_, held)| held.covered)
+            .max()
+            .unwrap_or_default();
+        (covered.0 + 1..=inner.court.horizon().0).map(Slot).all(|slot| {
+            let voters = inner.court.voters(slot);
+            let remembers = |(id, held): &(&NodeId, &super::stage::Holdings)| {
+                let Some((voter, trimmed)) = held.trimmed else { return false };
+                keeps_log(**id) && voters.get(id) == Some(&voter.incarnation) && !trimmed.contains(slot)
+            };
+            let intact = inner.holdings.iter().filter(remembers).count();
+            intact > voters.len() / 2
+        })
+    }
+
+    pub(super) fn disarm(&mut self, id: NodeId) {
+        let node = self.node(id);
+        node.doom = None;
+        node.disk.faulty.crash_at(u64::MAX, CrashPoint::Before);
+    }
+}

@@ -1,0 +1,182 @@
+//! What every replica of one world has in common: the true time, the judges, and the record of what happened.
+
+use crate::judges::{Broken, Court};
+use std::collections::BTreeMap;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+use synod_paxos::types::{NodeId, Prefix, Time, VoterId};
+use synod_server::replica::Observation;
+
+/// What the world itself has to know of a replica's memory, to ration what is forgotten.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Holdings {
+    /// How far the durable store covers.
+    pub covered: Prefix,
+    /// How far the acceptor's log is trimmed, and whose log that is.
+    pub trimmed: Option<(VoterId, Prefix)>,
+}
+
+/// See the module.
+pub struct Stage {
+    now: AtomicU64,
+    inner: Mutex<Inner>,
+}
+
+/// Everything under the lock.
+pub struct Inner {
+    /// All judges.
+    pub court: Court,
+    /// The first invariant that was broken.
+    pub broken: Option<Broken>,
+    /// What each replica's disk holds.
+    pub holdings: BTreeMap<NodeId, Holdings>,
+    /// Who leads, as far as they say.
+    pub leader: Option<NodeId>,
+    record: Option<Vec<String>>,
+}
+
+impl Stage {
+    /// At time 0. With `record`, everything is written down.
+    pub fn new(record: bool) -> Stage {
+        let inner = Inner {
+            court: Court::new(),
+            broken: None,
+            holdings: BTreeMap::new(),
+            leader: None,
+            record: record.then(Vec::new),
+        };
+        Stage { now: AtomicU64::new(0), inner: Mutex::new(inner) }
+    }
+
+    /// The true time.
+    pub fn now(&self) -> Time {
+        Time(self.now.load(Ordering::Relaxed))
+    }
+
+    /// Time passes.
+    pub fn set_now(&self, now: Time) {
+        self.now.store(now.0, Ordering::Relaxed);
+    }
+
+    /// Everything under the lock, for a moment.
+    pub fn inner(&self) -> MutexGuard<'_, Inner> {
+        self.inner.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// A replica lets something be seen, so far into its turn.
+    pub fn see(&self, node: NodeId, into: Duration, observation: &Observation<'_>) {
+        let now = self.now() + into;
+        let inner = &mut *self.inner();
+        inner.note(node, observation);
+        if let Some(record) = &mut inner.record {
+            record.extend(describe(now, node, observation));
+        }
+        let judged = inner.court.see(now, node, observation);
+        inner.judge(judged);
+    }
+
+    /// Something that no replica can see.
+    pub fn tell(&self, node: Option<NodeId>, what: impl FnOnce() -> Told) {
+        let now = self.now();
+        if let Some(record) = &mut self.inner().record {
+            record.push(format!(
+                "{:>12} {} {:?}",
+                now.0,
+                node.map_or("--".into(), |n| n.to_string()),
+                what()
+            ));
+        }
+    }
+
+    /// What happened, if it was to be written down.
+    pub fn take_record(&self) -> Vec<String> {
+        self.inner().record.take().unwrap_or_default()
+    }
+}
+
+impl Inner {
+    /// Keeps the first broken invariant.
+    pub fn judge(&mut self, judged: Result<(), Broken>) {
+        if let Err(broken) = judged {
+            self.broken.get_or_insert(broken);
+        }
+    }
+
+    fn note(&mut self, node: NodeId, observation: &Observation<'_>) {
+        use synod_paxos::acceptor::Record;
+        match observation {
+            Observation::Covered { durable } => self.holdings.entry(node).or_default().covered = *durable,
+            Observation::Restored { acceptor } => {
+                self.holdings.entry(node).or_default().trimmed = Some((acceptor.id(), acceptor.trimmed()));
+            }
+            Observation::Persisted { voter, records } => {
+                for record in *records {
+                    if let Record::Trimmed { upto } = record {
+                        self.holdings.entry(node).or_default().trimmed = Some((*voter, *upto));
+                    }
+                }
+            }
+            Observation::Leads { begins: true, .. } => self.leader = Some(node),
+            // A replica's own code never panics, whatever happens to it (DESIGN 5.8).
+            Observation::Note { kind: "role-failed", text } if text.contains("panicked") => {
+                let why = format!("{node}: {text}");
+                self.judge(Err(Broken { invariant: "no crash", clause: "DESIGN 5.8", why }));
+            }
+            _ => {}
+        }
+    }
+}
+
+fn describe(now: Time, node: NodeId, observation: &Observation<'_>) -> Option<String> {
+    use synod_paxos::message::Message;
+    let text = match observation {
+        Observation::Sent {
+            message: Message::Progress(_) | Message::HeartbeatReply { .. } | Message::Heartbeat { .. },
+            ..
+        } => return None,
+        Observation::Received {
+            message: Message::Progress(_) | Message::HeartbeatReply { .. } | Message::Heartbeat { .. },
+            ..
+        } => return None,
+        Observation::Sent { to, message } => format!("-> {to:?} {message:?}"),
+        Observation::Received { from, message } => format!("<- {from:?} {message:?}"),
+        Observation::Formed { genesis, member } => format!("formed {genesis:?} {member}"),
+        Observation::Role { role, up } => format!("role {role:?} {up}"),
+        Observation::Restored { acceptor } => format!(
+            "restored {} promised {:?} highest {} trimmed {}",
+            acceptor.id(),
+            acceptor.promised(),
+            acceptor.highest(),
+            acceptor.trimmed()
+        ),
+        Observation::Persisted { voter, records } => format!("persisted {voter} {records:?}"),
+        Observation::Applied { slot, value, .. } => format!("applied {slot} {value:?}"),
+        Observation::Loaded { applied, .. } => format!("loaded {applied}"),
+        Observation::Covered { durable } => format!("covered {durable}"),
+        Observation::Leads { ballot, begins } => format!("leads {ballot} {begins}"),
+        Observation::Note { kind, text } => format!("note {kind} {text}"),
+    };
+    Some(format!("{:>12} {node} {text}", now.0))
+}
+
+/// What only the world sees.
+#[derive(Debug)]
+pub enum Told {
+    /// A process started.
+    ProcessStarted,
+    /// A process ended, or could not start.
+    ProcessEnded { why: String },
+    /// Something goes wrong.
+    Fault { text: String },
+    /// Something works again.
+    Healed { text: String },
+    /// A client asked.
+    Asked { client: u32, text: String },
+    /// A client's request ended.
+    Answered { client: u32 },
+    /// A message got lost.
+    Lost { to: NodeId, message: String },
+    /// An invariant is broken.
+    Broken { invariant: String, clause: String, why: String },
+}

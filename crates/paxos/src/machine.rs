@@ -186,7 +186,7 @@ impl<A: Clone> Machine<A> {
         for _ in 0..input.count(32)? {
             let node = NodeId(input.u64()?);
             let mut session = Session::new(Generation(input.u64()?));
-            session.applied_below = Sequence(input.u64()?);
+            session.applied_below = Sequence(input.number("sequence", Sequence::FIRST.0)?);
             for _ in 0..input.count(8)? {
                 session.ahead.insert(Sequence(input.u64()?));
             }

@@ -376,11 +376,11 @@ impl Membership {
         input.format(Self::FORMAT)?;
         let cluster = ClusterId(input.u128()?);
         let members = decode_members(input)?;
-        let window = Window::new(input.u64()?);
-        let applied = Prefix(input.u64()?);
+        let window = Window::new(input.number("window", 1)?);
+        let applied = Prefix(input.number("last slot", 0)?);
         let mut from = BTreeMap::new();
         for _ in 0..input.count(12)? {
-            let slot = Slot(input.u64()?);
+            let slot = Slot(input.number("slot", Slot::FIRST.0)?);
             let mut voters = Vec::new();
             for _ in 0..input.count(24)? {
                 let node = NodeId(input.u64()?);
@@ -416,7 +416,7 @@ impl Genesis {
         let mut input = Reader::new(bytes);
         input.format(Self::FORMAT)?;
         let cluster = ClusterId(input.u128()?);
-        let window = Window::new(input.u64()?);
+        let window = Window::new(input.number("window", 1)?);
         let members = decode_members(&mut input)?;
         input.end()?;
         Ok(Genesis { cluster, window, members })
@@ -472,6 +472,18 @@ mod tests {
             window: Window::new(window),
             members: (1..=nodes).map(|n| (NodeId(n), member(n))).collect(),
         }
+    }
+
+    #[test]
+    fn numbers_that_cannot_be_counted_on_from_are_not_read() {
+        let mut out = Writer::default();
+        let mut membership = Membership::genesis(&genesis(3, 4));
+        membership.configurations.applied = Prefix(u64::MAX);
+        membership.encode(&mut out);
+        let error = Membership::decode(&mut Reader::new(out.finish())).unwrap_err();
+        assert_eq!(error, DecodeError::OutOfRange { what: "last slot", value: u64::MAX });
+        let error = Genesis::decode(genesis(3, u64::MAX).encode()).unwrap_err();
+        assert_eq!(error, DecodeError::OutOfRange { what: "window", value: u64::MAX });
     }
 
     fn voter(node: u64, incarnation: u128) -> VoterId {

@@ -13,7 +13,7 @@ use synod_sim::{Answer, Call, ClientId, History, Moment, Operation, Outcome, Rev
 use tokio::sync::watch;
 
 /// The notebook of one run.
-pub(super) struct Recorder {
+pub(crate) struct Recorder {
     started: Instant,
     book: Mutex<Book>,
     /// How many calls are under way.
@@ -28,17 +28,17 @@ struct Book {
 }
 
 impl Recorder {
-    pub(super) fn new() -> Arc<Self> {
+    pub(crate) fn new() -> Arc<Self> {
         Arc::new(Self { started: Instant::now(), book: Mutex::default(), open: watch::Sender::new(0) })
     }
 
     /// Time since the run began.
-    pub(super) fn now(&self) -> Moment {
+    pub(crate) fn now(&self) -> Moment {
         Moment(u64::try_from(self.started.elapsed().as_micros()).unwrap_or(u64::MAX))
     }
 
     /// Notes that a call is about to be sent.
-    pub(super) fn begin(self: &Arc<Self>, client: ClientId, via: &str, call: Call) -> Open {
+    pub(crate) fn begin(self: &Arc<Self>, client: ClientId, via: &str, call: Call) -> Open {
         let mut book = self.book();
         let (invoked, id) = (self.now(), book.next);
         book.next += 1;
@@ -50,19 +50,19 @@ impl Recorder {
     }
 
     /// Was any of the calls that are under way now already under way then?
-    pub(super) fn open_since(&self, moment: Moment) -> bool {
+    pub(crate) fn open_since(&self, moment: Moment) -> bool {
         self.book().open.values().any(|&invoked| invoked <= moment)
     }
 
     /// Waits until a call is under way, but no longer than `at_most`.
-    pub(super) async fn until_open(&self, at_most: Duration) {
+    pub(crate) async fn until_open(&self, at_most: Duration) {
         let mut open = self.open.subscribe();
         // The sender lives as long as `self`; and a time-out is as good as a call.
         let _ = tokio::time::timeout(at_most, open.wait_for(|&open| open > 0)).await;
     }
 
     /// Everything that ended so far.
-    pub(super) fn history(&self) -> History {
+    pub(crate) fn history(&self) -> History {
         self.book().history.clone()
     }
 
@@ -72,7 +72,7 @@ impl Recorder {
 }
 
 /// A call that is under way.
-pub(super) struct Open {
+pub(crate) struct Open {
     recorder: Arc<Recorder>,
     id: u64,
     operation: Option<Operation>,
@@ -80,18 +80,26 @@ pub(super) struct Open {
 
 impl Open {
     /// Notes the answer.
-    pub(super) fn answered(self, revision: Revision, saw: Saw) -> Operation {
+    pub(crate) fn answered(self, revision: Revision, saw: Saw) -> Operation {
         let returned = self.recorder.now();
         self.end(Outcome::Answered(Answer { returned, revision, saw }))
     }
 
+    /// Notes the answer to a call that turned out to be another one, such as a transaction that only read.
+    pub(crate) fn answered_as(mut self, call: Call, revision: Revision, saw: Saw) -> Operation {
+        if let Some(operation) = &mut self.operation {
+            operation.call = call;
+        }
+        self.answered(revision, saw)
+    }
+
     /// Notes that it had no effect.
-    pub(super) fn not_applied(self) -> Operation {
+    pub(crate) fn not_applied(self) -> Operation {
         self.end(Outcome::NotApplied)
     }
 
     /// Notes that nobody knows.
-    pub(super) fn unknown(self) -> Operation {
+    pub(crate) fn unknown(self) -> Operation {
         self.end(Outcome::Unknown)
     }
 

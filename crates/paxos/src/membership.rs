@@ -380,7 +380,11 @@ impl Membership {
         let applied = Prefix(input.number("last slot", 0)?);
         let mut from = BTreeMap::new();
         for _ in 0..input.count(12)? {
-            let slot = Slot(input.number("slot", Slot::FIRST.0)?);
+            let slot = Slot(input.u64()?);
+            // The furthest that the slot being applied can have determined.
+            if !(Slot::FIRST..=window.last_open(applied).next()).contains(&slot) {
+                return Err(DecodeError::OutOfRange { what: "slot of a configuration", value: slot.0 });
+            }
             let mut voters = Vec::new();
             for _ in 0..input.count(24)? {
                 let node = NodeId(input.u64()?);
@@ -459,6 +463,7 @@ fn decode_members(input: &mut Reader) -> Result<BTreeMap<NodeId, Member>, Decode
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::wire::MAX_NUMBER;
 
     fn genesis(nodes: u64, window: u64) -> Genesis {
         let member = |n: u64| Member {
@@ -476,12 +481,21 @@ mod tests {
 
     #[test]
     fn numbers_that_cannot_be_counted_on_from_are_not_read() {
-        let mut out = Writer::default();
-        let mut membership = Membership::genesis(&genesis(3, 4));
-        membership.configurations.applied = Prefix(u64::MAX);
-        membership.encode(&mut out);
-        let error = Membership::decode(&mut Reader::new(out.finish())).unwrap_err();
-        assert_eq!(error, DecodeError::OutOfRange { what: "last slot", value: u64::MAX });
+        let reread = |membership: &Membership| {
+            let mut out = Writer::default();
+            membership.encode(&mut out);
+            Membership::decode(&mut Reader::new(out.finish()))
+        };
+        let mut endless = Membership::genesis(&genesis(3, 4));
+        endless.configurations.applied = Prefix(u64::MAX);
+        let error = DecodeError::OutOfRange { what: "last slot", value: u64::MAX };
+        assert_eq!(reread(&endless), Err(error));
+        let mut far = Membership::genesis(&genesis(3, MAX_NUMBER));
+        assert!(far.apply(Slot(1), &Change::Remove { node: NodeId(3) }));
+        assert_eq!(reread(&far), Ok(far.clone()), "the last slot that is determined");
+        far.configurations.from.insert(Slot(MAX_NUMBER + 2), voters_of(&far.members));
+        let error = DecodeError::OutOfRange { what: "slot of a configuration", value: MAX_NUMBER + 2 };
+        assert_eq!(reread(&far), Err(error));
         let error = Genesis::decode(genesis(3, u64::MAX).encode()).unwrap_err();
         assert_eq!(error, DecodeError::OutOfRange { what: "window", value: u64::MAX });
     }

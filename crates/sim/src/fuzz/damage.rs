@@ -101,6 +101,8 @@ impl Image {
     fn flip(&mut self, path: &str, at: usize, mask: &[u8]) {
         let file = self.files.get_mut(path).expect("chosen among the files");
         let at = at % file.len().max(1);
+        // Within one sector, or one fault would be two: in a group and in the one that vouches for it.
+        let mask = &mask[..mask.len().min(SECTOR - at % SECTOR)];
         file.iter_mut().skip(at).zip(mask).for_each(|(byte, mask)| *byte ^= mask);
     }
 

@@ -7,6 +7,7 @@ use synod_paxos::machine::{Admission, Machine};
 use synod_paxos::membership::Change;
 use synod_paxos::types::{CommandId, Generation, Incarnation, NodeId, Sequence};
 use synod_paxos::value::{Action, Command};
+use synod_paxos::wire::MAX_NUMBER;
 
 /// Decodes a machine. One that is understood is the same after encoding, and can go on: it knows who votes in
 /// the slots ahead, admits each command once (PMS-30), changes its members, and applies further slots.
@@ -16,7 +17,10 @@ pub fn machine(data: &[u8]) -> Outcome {
     let encoded = machine.encode(Bytes::clone);
     assert_eq!(Machine::decode(encoded.clone(), Ok).as_ref(), Ok(&machine));
     for _ in 0..3 {
-        turn(&mut machine);
+        // No log gets further, and what did would not be read back.
+        if machine.applied().0 < MAX_NUMBER {
+            turn(&mut machine);
+        }
     }
     Understood
 }

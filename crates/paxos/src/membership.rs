@@ -20,7 +20,7 @@ use bytes::Bytes;
 use std::collections::{BTreeMap, BTreeSet};
 
 /// The voters of one slot.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
 pub struct Configuration {
     voters: BTreeMap<NodeId, Incarnation>,
 }
@@ -95,7 +95,7 @@ pub struct Genesis {
 
 /// A change of the cluster, as a command of the log. Each is conditional, so that it does nothing when it
 /// comes twice or too late.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub enum Change {
     /// "Let (node, new) vote for node if what votes for it now is `old`" (rule R4). With `old` none: admit
     /// a member that only learned so far.
@@ -197,7 +197,7 @@ fn decode_incarnation(input: &mut Reader) -> Result<Option<Incarnation>, DecodeE
 
 /// The configurations of the slots from some point on, as far as they are determined: up to a window
 /// beyond what was applied. What a proposer and a reader need to know of the membership.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct Configurations {
     window: Window,
     applied: Prefix,

@@ -23,6 +23,7 @@
 
 pub mod fuzz;
 pub mod history;
+pub mod judges;
 pub mod linearizable;
 pub mod revisions;
 mod text;

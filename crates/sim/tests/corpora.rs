@@ -7,7 +7,7 @@ use synod_sim::fuzz::seeds::seeds;
 use synod_sim::fuzz::{Outcome, TARGETS, Target};
 
 /// In a debug build on one core all of them take about ten seconds.
-const MUTATIONS_PER_FILE: u64 = 800;
+const MUTATIONS_PER_FILE: u64 = 500;
 
 fn fuzz() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("../../fuzz")

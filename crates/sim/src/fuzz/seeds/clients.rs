@@ -16,10 +16,12 @@ pub(super) fn add(all: &mut Vec<Seed>) {
         let frames = requests.iter().map(|(kind, bytes)| [vec![*kind], string(bytes)].concat());
         all.push(seed("client_request", name, frames.collect::<Vec<_>>().concat()));
     }
-    for kind in 5..KINDS {
+    for kinds in (5..KINDS).collect::<Vec<u8>>().chunks(12) {
         // A first field that is a number, and one that is a string: most requests have one or the other.
-        let bytes = [string(&[8, 5]), vec![kind], string(b"\x0a\x02ab"), vec![kind], string(&[])].concat();
-        all.push(seed("client_request", format!("kind-{kind:02}"), [vec![kind], bytes].concat()));
+        let fields: [&[u8]; 3] = [&[8, 5], b"\x0a\x02ab", &[]];
+        let frames = kinds.iter().flat_map(|kind| fields.map(|field| [vec![*kind], string(field)].concat()));
+        let bytes = frames.collect::<Vec<_>>().concat();
+        all.push(seed("client_request", format!("others-from-{:02}", kinds[0]), bytes));
     }
     for (name, bytes) in [
         ("half", &[1, 9, 0, 8, 5][..]),

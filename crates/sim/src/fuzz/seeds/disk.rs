@@ -5,7 +5,9 @@ use super::{Seed, seed, string};
 pub(super) fn add(all: &mut Vec<Seed>) {
     for log in 0..6 {
         all.push(seed("wal", format!("good-{log}"), [log, 0]));
-        for (name, fault) in rot() {
+        // A sealed one, one that is not, one whose first segment serves again.
+        let faults = if [0, 1, 5].contains(&log) { rot() } else { Vec::new() };
+        for (name, fault) in faults {
             all.push(seed("wal", format!("{name}-{log}"), [&[log, 0][..], &fault].concat()));
         }
     }

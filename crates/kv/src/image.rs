@@ -310,6 +310,8 @@ impl Restore {
         let position = Position { revision, sub };
         ensure(revision > Revision::FIRST, "a change before the first")?;
         ensure(position > self.last, "changes out of order")?;
+        // Whoever counts on within the revision must not overflow.
+        ensure(sub < u32::MAX, "more changes than a revision has")?;
         ensure(revision <= view.revision, "a change in the future")?;
         let key = record.string()?;
         ensure(!key.is_empty(), "a key without a name")?;
@@ -371,4 +373,35 @@ impl Restore {
 
 fn ensure(condition: bool, otherwise: &'static str) -> Result<(), RestoreError> {
     if condition { Ok(()) } else { Err(RestoreError::Inconsistent(otherwise)) }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_last_place_of_a_revision_is_nobodys() {
+        for (sub, good) in [(u32::MAX - 1, true), (u32::MAX, false)] {
+            let mut store = Store::new();
+            let revision = Revision(2);
+            store.view.revision = revision;
+            store.view.compacted = Some(revision);
+            store.view.record(Position { revision, sub }, b"k", |_| {
+                Change::Put(KeyValue {
+                    key: "k".into(),
+                    value: Bytes::new(),
+                    create_revision: revision,
+                    mod_revision: revision,
+                    version: 1,
+                    lease: None,
+                })
+            });
+            let mut restore = Restore::new();
+            let pushed = store.snapshot().chunks(1 << 10).try_for_each(|chunk| restore.push(chunk));
+            assert_eq!(pushed.is_ok(), good);
+            let Ok(mut restored) = restore.finish() else { continue };
+            assert!(restored.sweep(1));
+            assert!(!restored.sweep(1), "the sweep comes to an end");
+        }
+    }
 }

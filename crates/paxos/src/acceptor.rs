@@ -25,7 +25,7 @@ use crate::value::Value;
 use std::collections::BTreeMap;
 
 /// A durable change of an acceptor's memory. Replayed in order, records restore it (PMS-16).
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub enum Record {
     /// Nothing below `ballot` is accepted from now on.
     Promised {
@@ -67,14 +67,14 @@ pub enum Effect {
     Send(Outgoing),
 }
 
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
 struct Accepted {
     ballot: Ballot,
     value: Value,
 }
 
 /// Limits that keep an acceptor's answers and memory bounded. Refusing to answer is always safe (PMS-14).
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct Limits {
     /// About how many bytes of values one promise carries; longer answers come in parts.
     pub promise_bytes: usize,
@@ -89,7 +89,7 @@ impl Default for Limits {
 }
 
 /// One acceptor, for all slots.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct Acceptor {
     id: VoterId,
     limits: Limits,

@@ -188,9 +188,16 @@ impl<A: Clone> Machine<A> {
         for _ in 0..input.count(32)? {
             let node = NodeId(input.u64()?);
             let mut session = Session::new(Generation(input.u64()?));
-            session.applied_below = Sequence(input.u64()?);
+            session.applied_below = Sequence(input.number("sequence", Sequence::FIRST.0)?);
             for _ in 0..input.count(8)? {
-                session.ahead.insert(Sequence(input.u64()?));
+                let sequence = Sequence(input.u64()?);
+                if sequence <= session.applied_below {
+                    return Err(DecodeError::OutOfRange {
+                        what: "sequence ahead of its turn",
+                        value: sequence.0,
+                    });
+                }
+                session.ahead.insert(sequence);
             }
             for _ in 0..input.count(12)? {
                 let sequence = Sequence(input.u64()?);

@@ -21,7 +21,7 @@ use bytes::Bytes;
 use std::collections::{BTreeMap, BTreeSet};
 
 /// The voters of one slot.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
 pub struct Configuration {
     voters: BTreeMap<NodeId, Incarnation>,
 }
@@ -99,7 +99,7 @@ pub struct Genesis {
 
 /// A change of the cluster, as a command of the log. Each is conditional, so that it does nothing when it
 /// comes twice or too late.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub enum Change {
     /// "Let (node, new) vote for node if what votes for it now is `old`" (rule R4). With `old` none: admit
     /// a member that only learned so far.
@@ -201,7 +201,7 @@ fn decode_incarnation(input: &mut Reader) -> Result<Option<Incarnation>, DecodeE
 
 /// The configurations of the slots from some point on, as far as they are determined: up to a window
 /// beyond what was applied. What a proposer and a reader need to know of the membership.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct Configurations {
     window: Window,
     applied: Prefix,
@@ -384,11 +384,15 @@ impl Membership {
         input.format(Self::FORMAT)?;
         let cluster = ClusterId(input.u128()?);
         let members = decode_members(input)?;
-        let window = Window::new(input.u64()?);
-        let applied = Prefix(input.u64()?);
+        let window = Window::new(input.number("window", 1)?);
+        let applied = Prefix(input.number("last slot", 0)?);
         let mut from = BTreeMap::new();
         for _ in 0..input.count(12)? {
             let slot = Slot(input.u64()?);
+            // The furthest that the slot being applied can have determined.
+            if !(Slot::FIRST..=window.last_open(applied).next()).contains(&slot) {
+                return Err(DecodeError::OutOfRange { what: "slot of a configuration", value: slot.0 });
+            }
             let mut voters = Vec::new();
             for _ in 0..input.count(24)? {
                 let node = NodeId(input.u64()?);
@@ -424,7 +428,7 @@ impl Genesis {
         let mut input = Reader::new(bytes);
         input.format(Self::FORMAT)?;
         let cluster = ClusterId(input.u128()?);
-        let window = Window::new(input.u64()?);
+        let window = Window::new(input.number("window", 1)?);
         let members = decode_members(&mut input)?;
         input.end()?;
         Ok(Genesis { cluster, window, members })
@@ -467,6 +471,7 @@ fn decode_members(input: &mut Reader) -> Result<BTreeMap<NodeId, Member>, Decode
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::wire::MAX_NUMBER;
 
     fn genesis(nodes: u64, window: u64) -> Genesis {
         let member = |n: u64| Member {
@@ -480,6 +485,27 @@ mod tests {
             window: Window::new(window),
             members: (1..=nodes).map(|n| (NodeId(n), member(n))).collect(),
         }
+    }
+
+    #[test]
+    fn numbers_that_cannot_be_counted_on_from_are_not_read() {
+        let reread = |membership: &Membership| {
+            let mut out = Writer::default();
+            membership.encode(&mut out);
+            Membership::decode(&mut Reader::new(out.finish()))
+        };
+        let mut endless = Membership::genesis(&genesis(3, 4));
+        endless.configurations.applied = Prefix(u64::MAX);
+        let error = DecodeError::OutOfRange { what: "last slot", value: u64::MAX };
+        assert_eq!(reread(&endless), Err(error));
+        let mut far = Membership::genesis(&genesis(3, MAX_NUMBER));
+        assert!(far.apply(Slot(1), &Change::Remove { node: NodeId(3) }));
+        assert_eq!(reread(&far), Ok(far.clone()), "the last slot that is determined");
+        far.configurations.from.insert(Slot(MAX_NUMBER + 2), voters_of(&far.members));
+        let error = DecodeError::OutOfRange { what: "slot of a configuration", value: MAX_NUMBER + 2 };
+        assert_eq!(reread(&far), Err(error));
+        let error = Genesis::decode(genesis(3, u64::MAX).encode()).unwrap_err();
+        assert_eq!(error, DecodeError::OutOfRange { what: "window", value: u64::MAX });
     }
 
     fn voter(node: u64, incarnation: u128) -> VoterId {

@@ -9,7 +9,7 @@ use crate::value::{Command, Value};
 /// of the slots it proposed itself, and of no others: which value a slot below `from` holds is for others
 /// to say. A learner may use a proposal of `ballot` or of any higher one, because a chosen value is the
 /// only one that a higher ballot can carry (PMS-9), but never one of a lower ballot (PMS-3).
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct Chosen {
     /// The ballot in which the slots were chosen.
     pub ballot: Ballot,

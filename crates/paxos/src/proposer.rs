@@ -50,7 +50,7 @@ pub enum Effect {
 }
 
 /// How much a proposer does at once.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct Options {
     /// While this many proposed slots are undecided, further commands wait and gather into one batch.
     pub depth: usize,
@@ -69,7 +69,7 @@ impl Default for Options {
 }
 
 /// One proposer, in one life.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct Proposer {
     node: NodeId,
     generation: Generation,
@@ -90,7 +90,7 @@ pub struct Proposer {
 }
 
 /// One ballot of this proposer, from its Prepare until it is given up.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
 struct Reign {
     ballot: Ballot,
     /// The first slot that this ballot proposes.
@@ -110,7 +110,7 @@ struct Reign {
 }
 
 /// What one acceptor answered to this ballot's Prepare.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
 struct Promise {
     /// The first slot the answer covers.
     from: Slot,
@@ -121,7 +121,7 @@ struct Promise {
 }
 
 /// A proposal under way.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
 struct Flight {
     value: Value,
     /// Who votes in this slot: fixed for ever, hence kept with it.

@@ -27,7 +27,7 @@ use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::time::Duration;
 
 /// A read, in order of arrival.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Ticket(pub u64);
 
 /// What a reader asks of the world.
@@ -45,7 +45,7 @@ pub enum Effect {
 const SETTLING: usize = 8;
 
 /// The reads of one replica that wait for their turn.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct Reader {
     generation: Generation,
     retry: Duration,
@@ -60,7 +60,7 @@ pub struct Reader {
     settling: VecDeque<Settling>,
 }
 
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
 struct Round {
     question: QuestionId,
     covers: Ticket,
@@ -69,7 +69,7 @@ struct Round {
     sent: Time,
 }
 
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
 struct Settling {
     covers: Ticket,
     need: Prefix,

@@ -22,7 +22,7 @@ const ACTION_APP: u8 = 0;
 const ACTION_CHANGE: u8 = 1;
 
 /// One thing to do, exactly once, in the order of the log.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct Command {
     /// Its name, under which it is applied once however often it is chosen.
     pub id: CommandId,
@@ -34,7 +34,7 @@ pub struct Command {
 }
 
 /// What a command does.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub enum Action {
     /// A request to the store, opaque here.
     App(Bytes),
@@ -43,7 +43,7 @@ pub enum Action {
 }
 
 /// What one slot decides, in its encoded form. Cheap to clone.
-#[derive(Clone, PartialEq, Eq, Hash)]
+#[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Value(Bytes);
 
 impl Value {

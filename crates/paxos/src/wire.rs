@@ -8,6 +8,10 @@ use bytes::{Buf, BufMut, Bytes, BytesMut};
 /// gets there; a single command is bounded by the server's limit on requests, well below.
 pub const MAX_VALUE_BYTES: usize = 8 << 20;
 
+/// The highest slot, window or sequence that is read back. Nothing gets here, and whoever counts on from a
+/// number below, or adds two of them, does not overflow.
+pub const MAX_NUMBER: u64 = 1 << 62;
+
 /// Why bytes could not be read.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum DecodeError {
@@ -36,6 +40,14 @@ pub enum DecodeError {
     /// A text that is not UTF-8.
     #[error("a text is not UTF-8")]
     Text,
+    /// A number that makes no sense.
+    #[error("{value} is no {what}")]
+    OutOfRange {
+        /// What was being read.
+        what: &'static str,
+        /// The number found.
+        value: u64,
+    },
 }
 
 /// Appends primitives to a buffer.
@@ -134,6 +146,16 @@ impl Reader {
     pub fn u64(&mut self) -> Result<u64, DecodeError> {
         self.need(8)?;
         Ok(self.input.get_u64_le())
+    }
+
+    /// Eight bytes that say how many, or which of many counted from `least`; at most [`MAX_NUMBER`].
+    ///
+    /// # Errors
+    /// At the end of the input, or when the number is below or above that.
+    pub fn number(&mut self, what: &'static str, least: u64) -> Result<u64, DecodeError> {
+        let value = self.u64()?;
+        let known = (least..=MAX_NUMBER).contains(&value);
+        if known { Ok(value) } else { Err(DecodeError::OutOfRange { what, value }) }
     }
 
     /// Sixteen bytes.

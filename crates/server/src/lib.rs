@@ -8,3 +8,4 @@ pub mod metrics;
 pub mod peers;
 pub mod replica;
 pub mod run;
+pub mod trace;

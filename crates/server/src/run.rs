@@ -33,6 +33,7 @@ use crate::http;
 use crate::listen::{self, ListenError};
 use crate::metrics::Metrics;
 use crate::replica::{HomeError, Place, ProtocolLimits, Replica, ReplicaConfig, StartError};
+use crate::trace::{Recorder, TraceError, What};
 
 /// How far ahead of the applied slots may be proposed (the paper's alpha): enough to keep disks and network
 /// busy, little enough that a change of the configuration comes soon.
@@ -50,6 +51,9 @@ const STOP: Duration = Duration::from_secs(5);
 /// How much of that calls under way may take; the rest is the replica's.
 const CALLS_END: Duration = Duration::from_secs(2);
 
+/// How long the trace may take to be written after all that.
+const TRACE_END: Duration = Duration::from_secs(1);
+
 /// Why a server does not run.
 #[derive(Debug, thiserror::Error)]
 pub enum ServerError {
@@ -59,6 +63,9 @@ pub enum ServerError {
     /// The replica did not start.
     #[error(transparent)]
     Start(#[from] StartError),
+    /// There can be no trace, and one was asked for. Nothing was written.
+    #[error(transparent)]
+    Trace(#[from] TraceError),
     /// The system refuses what every process needs. Nothing was written.
     #[error("the system refuses {what}: {source}")]
     System {
@@ -133,7 +140,8 @@ pub async fn run(config: ServerConfig) -> Result<(), ServerError> {
         peer_addrs.push(probe.local_addr().map_err(|source| ServerError::System { what: "a port", source })?);
     }
     announce(&config);
-    let replica = Replica::start(replica_config(&config, peer_addrs)).await?;
+    let trace = begin_trace(&config)?;
+    let replica = Replica::start_traced(replica_config(&config, peer_addrs), trace.clone()).await?;
     let (close, closing) = watch::channel(false);
     let mut serving = serve(&config, &replica, clients, &closing);
 
@@ -152,7 +160,24 @@ pub async fn run(config: ServerConfig) -> Result<(), ServerError> {
             process::exit(1);
         }
     }
+    if let Some(trace) = trace {
+        trace.record(What::Process { up: false, text: format!("stopped: {why}") });
+        let closed = tokio::task::spawn_blocking(move || trace.close());
+        if tokio::time::timeout(TRACE_END, closed).await.is_err() {
+            tracing::warn!("the last events are not in the trace: its disk is too slow");
+        }
+    }
     Ok(())
+}
+
+/// Opens the trace, if one is wanted.
+fn begin_trace(config: &ServerConfig) -> Result<Option<Recorder>, TraceError> {
+    let Some(path) = &config.trace_file else { return Ok(None) };
+    let names = config.members.iter().map(|(&node, member)| (node, member.name.clone())).collect();
+    let trace = Recorder::open(path, config.node, names)?;
+    trace.record(What::Process { up: true, text: format!("synod {}", env!("CARGO_PKG_VERSION")) });
+    tracing::info!(path = %path.display(), "everything that happens here goes to the trace");
+    Ok(Some(trace))
 }
 
 /// Says who starts, and what the operator should know.

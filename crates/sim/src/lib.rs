@@ -21,6 +21,7 @@
 //! What is not here: clocks, sockets, randomness. Whoever records a run brings
 //! those, so that the same judges serve a real cluster and a simulated one.
 
+pub mod fuzz;
 pub mod history;
 pub mod judges;
 pub mod linearizable;

@@ -30,6 +30,10 @@ pub(crate) const FORMAT: u32 = 1;
 const MAGIC: &[u8; 8] = b"synodwal";
 const HEADER_CRC: usize = SECTOR - 4;
 
+/// The highest number of a segment, or of the first group of one. No log gets here, and whoever counts on from
+/// a number below does not overflow.
+const MAX_NUMBER: u64 = 1 << 62;
+
 const GROUP_MAGIC: u32 = u32::from_le_bytes(*b"sgrp");
 /// Bytes before the records of a group.
 pub(crate) const GROUP_HEADER: usize = 48;
@@ -148,7 +152,7 @@ impl SegmentHeader {
         if format != FORMAT {
             return Err(BadHeader::Format(format));
         }
-        Ok(SegmentHeader {
+        let header = SegmentHeader {
             identity: LogIdentity {
                 cluster: ClusterId(input.get_u128_le()),
                 node: NodeId(input.get_u64_le()),
@@ -157,7 +161,14 @@ impl SegmentHeader {
             number: SegmentNumber(input.get_u64_le()),
             first: GroupNumber(input.get_u64_le()),
             capacity: input.get_u64_le(),
-        })
+        };
+        // A good checksum does not make sense of nonsense.
+        let numbers = [header.number.0, header.first.0];
+        if numbers.iter().all(|number| (1..=MAX_NUMBER).contains(number)) {
+            Ok(header)
+        } else {
+            Err(BadHeader::Damaged)
+        }
     }
 
     /// What this segment's checksums start from.
@@ -325,6 +336,18 @@ mod tests {
             assert_eq!(SegmentHeader::decode(&bad), Err(BadHeader::Damaged), "byte {at}");
         }
         assert_eq!(SegmentHeader::decode(&good[..100]), Err(BadHeader::Damaged));
+    }
+
+    #[test]
+    fn numbers_that_cannot_be_counted_on_from_are_damage_whatever_the_checksum_says() {
+        for number in [0, MAX_NUMBER + 1, u64::MAX] {
+            let bad = SegmentHeader { first: GroupNumber(number), ..header() };
+            assert_eq!(SegmentHeader::decode(&bad.encode()), Err(BadHeader::Damaged), "{number}");
+            let bad = SegmentHeader { number: SegmentNumber(number), ..header() };
+            assert_eq!(SegmentHeader::decode(&bad.encode()), Err(BadHeader::Damaged), "{number}");
+        }
+        let last = SegmentHeader { first: GroupNumber(MAX_NUMBER), ..header() };
+        assert_eq!(SegmentHeader::decode(&last.encode()), Ok(last));
     }
 
     #[test]

@@ -33,7 +33,7 @@ pub(crate) struct Synod {
     command: SynodCommand,
 }
 
-/// Everything that synod does. What runs replicas (`server`, `demo`) joins the
+/// Everything that synod does. What runs replicas (`server`, `demo`, `chaos`) joins the
 /// client commands here.
 #[derive(Subcommand, Debug)]
 pub(crate) enum SynodCommand {
@@ -47,6 +47,8 @@ pub(crate) enum SynodCommand {
     Server(Box<commands::server::Args>),
     /// Start five replicas, let them fail, and prove that nothing was lost
     Demo(commands::demo::Args),
+    /// Run real servers under real faults, and judge what clients saw
+    Chaos(commands::chaos::Args),
 }
 
 /// The command-line client of etcd, as far as synod serves its API
@@ -127,6 +129,7 @@ async fn dispatch(command: SynodCommand, context: &Context) -> Result<(), Failed
         SynodCommand::Fault(args) => commands::fault::run(args, context).await,
         SynodCommand::Server(_) => unreachable!("a server runs before there is a runtime"),
         SynodCommand::Demo(args) => commands::demo::run(args, context).await,
+        SynodCommand::Chaos(args) => commands::chaos::run(args, context).await,
         SynodCommand::Client(command) => match command {
             ClientCommand::Put(args) => commands::put::run(args, context).await,
             ClientCommand::Get(args) => commands::get::run(args, context).await,

@@ -1,6 +1,7 @@
 //! The synod binary: one file per subcommand below `commands`.
 
 mod cli;
+mod cluster;
 mod commands;
 mod duration;
 mod failed;

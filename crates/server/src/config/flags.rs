@@ -100,6 +100,10 @@ pub struct ServerFlags {
     #[arg(long, value_enum, value_name = "FORMAT")]
     pub log_format: Option<LogFormat>,
 
+    /// Write all that the replica does to a file, for `synod trace`; for hours, not for months
+    #[arg(long, value_name = "FILE")]
+    pub trace_file: Option<PathBuf>,
+
     /// A TOML file with any of these, by their long names
     #[arg(long, alias = "config-file", value_name = "FILE")]
     pub config: Option<PathBuf>,
@@ -133,6 +137,7 @@ impl ServerFlags {
             exit_with_parent: self.exit_with_parent.or(lower.exit_with_parent),
             log_level: self.log_level.or(lower.log_level),
             log_format: self.log_format.or(lower.log_format),
+            trace_file: self.trace_file.or(lower.trace_file),
             config: self.config.or(lower.config),
             meaningless,
         }

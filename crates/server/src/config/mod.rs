@@ -86,6 +86,8 @@ pub struct ServerConfig {
     pub log_level: String,
     /// How they are logged.
     pub log_format: LogFormat,
+    /// Where the replica's trace goes, if it is wanted.
+    pub trace_file: Option<PathBuf>,
     /// What the operator should know, though it is no error.
     pub notices: Vec<String>,
 }
@@ -306,6 +308,7 @@ fn settle(settings: ServerFlags) -> Result<ServerConfig, ConfigError> {
         exit_with_parent: settings.exit_with_parent.unwrap_or(false),
         log_level,
         log_format: settings.log_format.unwrap_or_default(),
+        trace_file: settings.trace_file,
         notices,
     })
 }

@@ -252,7 +252,7 @@ mod tests {
     use synod_storage::disk::{CrashPoint, FaultyDisk, Survivors};
 
     fn home(disk: &FaultyDisk) -> Result<Home, HomeError> {
-        Home::on(Arc::new(disk.clone()), "n1", NodeId(1), 4096, Arc::new(System::new()))
+        Home::on(Arc::new(disk.clone()), "n1", NodeId(1), 4096, Arc::new(System::new(None)))
     }
 
     /// A home with a log of several segments, none of them trimmed, and what is in them.

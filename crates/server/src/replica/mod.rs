@@ -48,6 +48,7 @@ pub(crate) use shared::Shared;
 
 use self::core::Core;
 use crate::peers::{Handlers, Transport, TransportConfig, TransportError};
+use crate::trace::Recorder;
 use checkpoint::read_machine;
 use forming::Forming;
 use home::Home;
@@ -144,7 +145,15 @@ impl Replica {
     /// # Errors
     /// See [`StartError`].
     pub async fn start(config: ReplicaConfig) -> Result<Replica, StartError> {
-        let host: Arc<dyn Host> = Arc::new(System::new());
+        Replica::start_traced(config, None).await
+    }
+
+    /// As [`Replica::start`]; what the replica observes goes to `trace`.
+    ///
+    /// # Errors
+    /// See [`StartError`].
+    pub async fn start_traced(config: ReplicaConfig, trace: Option<Recorder>) -> Result<Replica, StartError> {
+        let host: Arc<dyn Host> = Arc::new(System::new(trace));
         let home =
             Home::open(&config.place, &config.name, config.node, config.segment_bytes, Arc::clone(&host))?;
         let (shared, forming) = assemble(config, home, host)?;

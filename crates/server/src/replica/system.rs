@@ -7,6 +7,7 @@ use super::host::{Arrived, Heard, Host, Job, Links};
 use super::observation::Observation;
 use super::roles::Life;
 use crate::peers::{Transport, TransportError};
+use crate::trace::Recorder;
 use rand::RngExt;
 use std::collections::BTreeMap;
 use std::io;
@@ -22,11 +23,12 @@ use tokio::sync::mpsc;
 /// The process this replica is alone in.
 pub(crate) struct System {
     started: Instant,
+    trace: Option<Recorder>,
 }
 
 impl System {
-    pub(crate) fn new() -> System {
-        System { started: Instant::now() }
+    pub(crate) fn new(trace: Option<Recorder>) -> System {
+        System { started: Instant::now(), trace }
     }
 }
 
@@ -56,7 +58,11 @@ impl Host for System {
         Ok(Box::new(Thread(Builder::new().name(name.into()).spawn(job)?)))
     }
 
-    fn observe(&self, _observation: &Observation<'_>) {}
+    fn observe(&self, observation: &Observation<'_>) {
+        if let Some(trace) = &self.trace {
+            trace.observe(observation);
+        }
+    }
 }
 
 struct Thread(JoinHandle<()>);

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::io::Write;
+use std::path::Path;
 use std::time::Duration;
 
 use clap::{Args, Command, FromArgMatches};
@@ -130,6 +131,7 @@ fn every_setting_has_a_variable_and_a_key() {
         ("exit-with-parent", "true"),
         ("log-level", "trace"),
         ("log-format", "json"),
+        ("trace-file", "b.jsonl"),
     ];
     let by_flag = settings.map(|(key, value)| format!("--{key}={value}")).join(" ");
     let expected = load(&by_flag);
@@ -137,6 +139,7 @@ fn every_setting_has_a_variable_and_a_key() {
     assert_eq!((expected.memory, expected.log_format), (MemoryMode::Volatile, LogFormat::Json));
     assert!(expected.allow_faults && expected.exit_with_parent);
     assert_eq!(expected.token, "t");
+    assert_eq!(expected.trace_file.as_deref(), Some(Path::new("b.jsonl")));
 
     let names = settings.map(|(key, _)| format!("SYNOD_{}", key.to_uppercase().replace('-', "_")));
     let variables: Vec<_> = names.iter().zip(settings).map(|(name, (_, value))| (&**name, value)).collect();

@@ -378,7 +378,7 @@ impl World {
         let inner = self.stage.inner();
         let present =
             inner.holdings.get(&id).and_then(|held| held.trimmed).map(|(voter, _)| voter.incarnation);
-        present.is_some() && inner.court.members().get(&id).copied() == Some(present)
+        present.is_some() && inner.court.members().get(&id).map(|member| member.voter) == Some(present)
     }
 
     /// May this replica lose its acceptor's memory, or its store, and the cluster still come back?

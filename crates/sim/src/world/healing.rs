@@ -67,7 +67,7 @@ impl World {
         let process = self.nodes[&id].process.as_ref().ok_or("is down")?;
         let (book, chosen) = {
             let inner = self.stage.inner();
-            (inner.court.members().get(&id).copied(), inner.court.chosen())
+            (inner.court.members().get(&id).map(|member| member.voter), inner.court.chosen())
         };
         let voter = process.stepped.voter();
         if book != Some(Some(voter.incarnation)) {

@@ -225,6 +225,13 @@ impl World {
                 let why = self.complaint();
                 self.broken("progress", "DESIGN 5.6", why);
             }
+            if !self.is_broken() {
+                let at_rest = |node: &Node| Some((node.id, node.process.as_ref()?.stepped.applied()?));
+                let applied = self.nodes.values().filter_map(at_rest).collect();
+                let inner = &mut *self.stage.inner();
+                let judged = inner.court.at_end(&applied);
+                inner.judge(judged);
+            }
         }
         self.finish()
     }

@@ -11,8 +11,9 @@ use std::time::Duration;
 use serde::Serialize;
 use synod_sim::{Call, Moment, Operation, Outcome, Saw};
 
-use super::verdict::{Findings, State};
-use super::workload::Done;
+use super::verdict::Findings;
+use crate::cluster::call::Done;
+use crate::cluster::judge::State;
 use crate::output::table::{self, Side};
 use crate::output::{Reader, emit_to, json};
 
@@ -249,8 +250,9 @@ fn in_words(operation: &Operation) -> String {
 
 #[cfg(test)]
 mod tests {
-    use super::super::verdict::{Check, Row};
+    use super::super::verdict::Row;
     use super::*;
+    use crate::cluster::judge::Check;
     use synod_sim::{Answer, ClientId, Revision};
 
     fn plain() -> Screen {

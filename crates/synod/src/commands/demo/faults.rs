@@ -22,10 +22,11 @@ use synod_client::rpc::synodpb::{
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
 use tokio::time::{sleep, timeout};
 
-use super::chance::{Chance, Part};
-use super::cluster::{Node, takes_part, votes};
 use super::display::Kind;
-use super::{Faults, Memory, Stage};
+use super::{Faults, Part, Stage};
+use crate::cluster::chance::Chance;
+use crate::cluster::look::{missing, newest_chosen, restarts, takes_part};
+use crate::cluster::{Memory, Node};
 
 /// How long a replica may take to be back in full.
 const BACK_WITHIN: Duration = Duration::from_secs(15);
@@ -60,7 +61,7 @@ pub(super) async fn befall(
     away: Arc<Semaphore>,
     mut stop: watch::Receiver<bool>,
 ) -> Result<(), String> {
-    let mut chance = Chance::new(stage.seed, Part::Faults(place));
+    let mut chance = Chance::new(stage.seed, Part::Faults(place).stream());
     let node = Arc::clone(&stage.nodes[place]);
     loop {
         let up = chance.around(plan.mean_up);
@@ -144,10 +145,6 @@ async fn kill_process(stage: &Stage, node: &Node, memory: Memory, down: Duration
     until_back(stage, node, Duration::ZERO, returned).await
 }
 
-fn restarts(seen: &InspectResponse, role: Role) -> u64 {
-    seen.roles.iter().find(|status| status.role() == role).map_or(0, |status| status.restarts)
-}
-
 /// Waits until the replica `returned`, takes full part and has applied what was
 /// chosen anywhere when it did.
 async fn until_back(
@@ -168,7 +165,7 @@ async fn until_back(
         }
         let target = match target {
             Some(target) => target,
-            None => *target.insert(newest_chosen(stage).await),
+            None => *target.insert(newest_chosen(&stage.nodes).await),
         };
         if seen.applied_slot >= target {
             return Ok(());
@@ -176,42 +173,6 @@ async fn until_back(
         last = format!("it has applied {} slots of {target}", seen.applied_slot);
     }
     Err(format!("{} did not come back within {} s: {last}", node.name, BACK_WITHIN.as_secs()))
-}
-
-/// Why a replica does not take part, in words.
-fn missing(seen: &InspectResponse) -> String {
-    if !seen.problem.is_empty() {
-        return seen.problem.clone();
-    }
-    let idle: Vec<&str> = seen
-        .roles
-        .iter()
-        .filter(|role| role.state() != RunState::Running)
-        .map(|role| match role.role() {
-            Role::Proposer => "its proposer",
-            Role::Acceptor => "its acceptor",
-            Role::Learner => "its learner",
-            Role::Unspecified => "a role",
-        })
-        .collect();
-    let mut missing = Vec::new();
-    if !idle.is_empty() {
-        missing.push(format!("{} does not run", idle.join(" and ")));
-    }
-    if !votes(seen) {
-        missing.push(format!("its incarnation {} does not vote", seen.incarnation));
-    }
-    missing.join(", ")
-}
-
-async fn newest_chosen(stage: &Stage) -> u64 {
-    let mut newest = 0;
-    for node in &stage.nodes {
-        if let Ok(seen) = node.admin.inspect().await {
-            newest = newest.max(seen.chosen_slot);
-        }
-    }
-    newest
 }
 
 /// Ends whatever is still broken: links healed, roles started.
@@ -309,31 +270,11 @@ pub(super) async fn end(mut tasks: tokio::task::JoinSet<Result<(), String>>) -> 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use synod_client::rpc::synodpb::RoleStatus;
 
     #[test]
     fn a_majority_always_stays() {
         let away: Vec<usize> = (1..=7).map(minority).collect();
         assert_eq!(away, [0, 0, 1, 1, 2, 2, 3]);
-    }
-
-    #[test]
-    fn what_is_missing_is_said() {
-        let status = |role: Role, state: RunState| RoleStatus {
-            role: role.into(),
-            state: state.into(),
-            ..RoleStatus::default()
-        };
-        let mut seen = InspectResponse {
-            incarnation: "ab".to_owned(),
-            roles: vec![status(Role::Acceptor, RunState::Stopped), status(Role::Learner, RunState::Running)],
-            ..InspectResponse::default()
-        };
-        assert_eq!(missing(&seen), "its acceptor does not run, its incarnation ab does not vote");
-        seen.roles.remove(0);
-        assert_eq!(missing(&seen), "its incarnation ab does not vote");
-        seen.problem = "no majority".to_owned();
-        assert_eq!(missing(&seen), "no majority");
     }
 
     #[test]

@@ -9,11 +9,8 @@
 //! The servers are processes of this very executable, so what is shown is what
 //! `synod server` does, and not a rehearsal of it.
 
-mod chance;
-mod cluster;
 mod display;
 mod faults;
-mod record;
 mod verdict;
 mod workload;
 
@@ -24,15 +21,17 @@ use std::time::{Duration, Instant};
 use clap::ValueEnum;
 use indicatif::{ProgressBar, ProgressStyle};
 use synod_sim::{Key, Moment};
-use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::watch;
 use tokio::task::JoinSet;
 
-use self::cluster::{Cluster, Node};
 use self::display::{Incident, Kind, Screen};
-use self::record::Recorder;
-use self::verdict::{Check, Findings, State};
-use self::workload::{Done, Goal};
+use self::verdict::Findings;
+use self::workload::Goal;
+use crate::cluster::call::Done;
+use crate::cluster::judge::{self, Check, State};
+use crate::cluster::record::Recorder;
+use crate::cluster::signals::Signals;
+use crate::cluster::{self, Cluster, Memory, Node, Site};
 use crate::duration;
 use crate::failed::{Failed, Why};
 use crate::options::Context;
@@ -133,13 +132,23 @@ enum Faults {
     None,
 }
 
-/// What a replica remembers when it comes back.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
-enum Memory {
-    /// Everything: its disk is still there
-    Durable,
-    /// Nothing: it has to be admitted anew
-    Volatile,
+/// Who draws from chance.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Part {
+    /// A client, by number.
+    Client(u32),
+    /// The faults of a replica, by its place.
+    Faults(usize),
+}
+
+impl Part {
+    /// No two parts have the same.
+    fn stream(self) -> u64 {
+        match self {
+            Part::Client(number) => 2 * u64::from(number),
+            Part::Faults(place) => 2 * place as u64 + 1,
+        }
+    }
 }
 
 /// What all parts of a run share.
@@ -282,7 +291,8 @@ fn in_ms(time: Duration) -> String {
 async fn tell(args: &Args, seed: u64, context: &Context) -> Result<(Arc<Stage>, Cluster, Findings), Failed> {
     let screen = Screen::new(context.format == Format::Json, args.quiet, context.colour);
     let plan = cluster::Plan {
-        replicas: usize::from(args.replicas),
+        prefix: "synod-demo-",
+        sites: vec![Site::loopback(); usize::from(args.replicas)],
         memory: args.memory,
         port_base: args.port_base,
     };
@@ -322,7 +332,7 @@ async fn tell(args: &Args, seed: u64, context: &Context) -> Result<(Arc<Stage>, 
 
 async fn start(plan: &cluster::Plan, screen: &Screen) -> Result<Cluster, Failed> {
     // Draws on standard error, and only if that is a terminal.
-    let bar = ProgressBar::new(plan.replicas as u64);
+    let bar = ProgressBar::new(plan.sites.len() as u64);
     let style = ProgressStyle::with_template("starting servers {bar:20} {pos}/{len}  {msg}");
     bar.set_style(style.expect("the template is sound"));
     bar.tick();
@@ -388,7 +398,7 @@ async fn act(stage: &Arc<Stage>, args: &Args, cluster: &Cluster) -> Result<Vec<C
     }
     stage.screen.note("the faults have ended; now the verdict");
     let mut checks: Vec<Check> = problems.into_iter().map(|why| Check::unknown("run", why)).collect();
-    checks.extend(verdict::examine(stage, cluster).await);
+    checks.extend(judge::examine(&stage.recorder, cluster, &stage.keys).await);
     Ok(checks)
 }
 
@@ -400,7 +410,7 @@ fn findings(stage: &Stage, args: &Args, checks: Vec<Check>) -> Findings {
         faults: stage.faults.load(Ordering::Relaxed),
         struck: stage.struck.load(Ordering::Relaxed),
         leaders: stage.leaders.load(Ordering::Relaxed),
-        verdict: verdict::in_a_sentence(&checks).to_owned(),
+        verdict: judge::in_a_sentence(&checks).to_owned(),
         checks,
         seed: stage.seed,
         again: args.again(),
@@ -418,28 +428,6 @@ async fn keep(screen: &Screen, cluster: &Cluster) -> Failed {
     cluster.until_one_dies().await
 }
 
-/// Ctrl-C, and a polite request to end.
-struct Signals {
-    interrupt: tokio::signal::unix::Signal,
-    terminate: tokio::signal::unix::Signal,
-}
-
-impl Signals {
-    fn listen() -> Result<Self, Failed> {
-        let listen =
-            |kind| signal(kind).map_err(|error| Failed::new(format!("cannot listen for signals: {error}")));
-        Ok(Self { interrupt: listen(SignalKind::interrupt())?, terminate: listen(SignalKind::terminate())? })
-    }
-
-    /// Waits for one; returns the exit code that tells of it.
-    async fn next(&mut self) -> i32 {
-        tokio::select! {
-            _ = self.interrupt.recv() => 130,
-            _ = self.terminate.recv() => 143,
-        }
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -453,6 +441,14 @@ mod tests {
 
     fn parse(line: &str) -> Result<Args, clap::Error> {
         Line::try_parse_from(std::iter::once("demo").chain(line.split_whitespace())).map(|line| line.args)
+    }
+
+    #[test]
+    fn no_two_parts_draw_from_the_same_stream() {
+        let clients = (0..20).map(Part::Client);
+        let streams: std::collections::BTreeSet<u64> =
+            clients.chain((0..20).map(Part::Faults)).map(Part::stream).collect();
+        assert_eq!(streams.len(), 40);
     }
 
     #[test]

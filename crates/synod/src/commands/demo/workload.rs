@@ -11,19 +11,12 @@ use std::time::{Duration, Instant};
 
 use std::collections::VecDeque;
 
-use bytes::Bytes;
-use synod_client::rpc::etcdserverpb::{
-    DeleteRangeRequest, DeleteRangeResponse, PutRequest, PutResponse, RangeResponse, ResponseHeader,
-};
-use synod_client::rpc::mvccpb::KeyValue;
-use synod_client::{ClientError, Outcome, requests};
-use synod_sim::{Call, ClientId, Entry, Key, Operation, Revision, Saw, Value, Version};
+use synod_sim::{Call, ClientId, Key, Value};
 use tokio::time::{sleep, timeout_at};
 
-use super::Stage;
-use super::chance::{Chance, Part};
-use super::cluster::Node;
-use super::record::Recorder;
+use super::{Part, Stage};
+use crate::cluster::call::perform;
+use crate::cluster::chance::Chance;
 
 const FRUIT: [&str; 12] = [
     "apple",
@@ -57,14 +50,6 @@ pub(super) struct Goal {
     pub(super) strikes: u32,
     /// But at the latest now, whatever is missing.
     pub(super) deadline: Instant,
-}
-
-/// An operation that ended, and how it looked to its client.
-#[derive(Clone, Debug)]
-pub(super) struct Done {
-    pub(super) operation: Operation,
-    pub(super) took: Duration,
-    pub(super) error: Option<String>,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -105,7 +90,7 @@ pub(super) async fn set_up(stage: &Stage) -> Result<(), String> {
 /// One client, from its first to its last operation. Returns how many of its
 /// minimum it did not get done before the deadline.
 pub(super) async fn client(stage: Arc<Stage>, number: u32, goal: Goal) -> usize {
-    let mut chance = Chance::new(stage.seed, Part::Client(number));
+    let mut chance = Chance::new(stage.seed, Part::Client(number).stream());
     let mut deck: Vec<Card> = CARDS.into_iter().flat_map(|card| vec![card; goal.each]).collect();
     chance.shuffle(&mut deck);
     let mut deck = VecDeque::from(deck);
@@ -140,120 +125,9 @@ pub(super) async fn client(stage: Arc<Stage>, number: u32, goal: Goal) -> usize 
     deck.len()
 }
 
-/// Sends one call to one replica, once, and writes down what became of it.
-pub(super) async fn perform(recorder: &Arc<Recorder>, node: &Node, client: ClientId, call: Call) -> Done {
-    let started = Instant::now();
-    let open = recorder.begin(client, &node.name, call.clone());
-    let answer = match &call {
-        Call::Put { key, value } => {
-            let (key, value) = (Bytes::from(key.0.clone()), Bytes::from(value.0.clone()));
-            let request = PutRequest { prev_kv: true, ..requests::put(key, value) };
-            node.replica.put(request).await.map(|answer| told_by_put(&answer))
-        }
-        Call::Get { key } => {
-            let request = requests::get(key.0.clone());
-            node.replica.range(request).await.map(|answer| told_by_get(&answer))
-        }
-        Call::Delete { key } => {
-            let request = DeleteRangeRequest { prev_kv: true, ..requests::delete(key.0.clone()) };
-            node.replica.delete_range(request).await.map(|answer| told_by_delete(&answer))
-        }
-    };
-    let took = started.elapsed();
-    let (operation, error) = match answer {
-        Ok(Some((revision, saw))) => (open.answered(revision, saw), None),
-        Ok(None) => (open.unknown(), Some("an answer without a header".to_owned())),
-        Err(ClientError { failure, outcome, .. }) => {
-            let operation = match outcome {
-                Outcome::NotApplied => open.not_applied(),
-                Outcome::Unknown => open.unknown(),
-            };
-            (operation, Some(failure.to_string()))
-        }
-    };
-    Done { operation, took, error }
-}
-
-type Told = Option<(Revision, Saw)>;
-
-fn told_by_put(answer: &PutResponse) -> Told {
-    let saw = answer.prev_kv.as_ref().map_or(Saw::Absent, |kv| Saw::Was(entry(kv)));
-    Some((revision(answer.header.as_ref())?, saw))
-}
-
-fn told_by_get(answer: &RangeResponse) -> Told {
-    let saw = answer.kvs.first().map_or(Saw::Absent, |kv| Saw::Was(entry(kv)));
-    Some((revision(answer.header.as_ref())?, saw))
-}
-
-fn told_by_delete(answer: &DeleteRangeResponse) -> Told {
-    let saw = match (answer.deleted, answer.prev_kvs.first()) {
-        (0, _) => Saw::Absent,
-        (_, Some(kv)) => Saw::Was(entry(kv)),
-        (_, None) => Saw::Present,
-    };
-    Some((revision(answer.header.as_ref())?, saw))
-}
-
-fn revision(header: Option<&ResponseHeader>) -> Option<Revision> {
-    header.map(|header| Revision(header.revision.unsigned_abs()))
-}
-
-/// A key and its value, as the judges know them.
-pub(super) fn entry(kv: &KeyValue) -> Entry {
-    Entry {
-        value: Value(kv.value.to_vec()),
-        version: Version(kv.version.unsigned_abs()),
-        created: Revision(kv.create_revision.unsigned_abs()),
-        modified: Revision(kv.mod_revision.unsigned_abs()),
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    fn header() -> Option<ResponseHeader> {
-        Some(ResponseHeader { revision: 9, ..ResponseHeader::default() })
-    }
-
-    fn kv() -> KeyValue {
-        KeyValue {
-            key: "k".into(),
-            value: "v".into(),
-            version: 3,
-            create_revision: 4,
-            mod_revision: 8,
-            lease: 0,
-        }
-    }
-
-    fn seen() -> Saw {
-        Saw::Was(Entry {
-            value: "v".into(),
-            version: Version(3),
-            created: Revision(4),
-            modified: Revision(8),
-        })
-    }
-
-    #[test]
-    fn answers_are_told_in_the_words_of_the_judges() {
-        let put = |prev_kv| told_by_put(&PutResponse { header: header(), prev_kv });
-        assert_eq!(put(None), Some((Revision(9), Saw::Absent)));
-        assert_eq!(put(Some(kv())), Some((Revision(9), seen())));
-
-        let get = |kvs| told_by_get(&RangeResponse { header: header(), kvs, ..RangeResponse::default() });
-        assert_eq!(get(vec![]), Some((Revision(9), Saw::Absent)));
-        assert_eq!(get(vec![kv()]), Some((Revision(9), seen())));
-
-        let delete =
-            |deleted, prev_kvs| told_by_delete(&DeleteRangeResponse { header: header(), deleted, prev_kvs });
-        assert_eq!(delete(0, vec![]), Some((Revision(9), Saw::Absent)));
-        assert_eq!(delete(1, vec![]), Some((Revision(9), Saw::Present)));
-        assert_eq!(delete(1, vec![kv()]), Some((Revision(9), seen())));
-        assert_eq!(told_by_put(&PutResponse::default()), None);
-    }
 
     #[test]
     fn keys_have_names_and_are_never_the_same() {

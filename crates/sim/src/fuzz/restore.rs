@@ -1,0 +1,100 @@
+//! A store's image, from the disk or from a peer, in whatever pieces it comes.
+//!
+//! ```text
+//!   input = length of the pieces, how: as it is or forged, image
+//! ```
+
+use super::Outcome::{Refused, Understood};
+use super::input::Input;
+use super::requests::image_of;
+use super::{Outcome, bounded};
+use bytes::Bytes;
+use synod_kv::{KeyRange, PutRequest, RangeRequest, Request, Restore, RestoreError, Store};
+use xxhash_rust::xxh3::xxh3_128;
+
+/// The most pieces that an image is cut into.
+const MAX_PIECES: usize = 256;
+
+/// Restores a store. However the image is cut, the result is the same; a store that comes of it makes an
+/// image of itself from which the same store comes, can be swept and read, and takes another request.
+pub fn restore(data: &[u8]) -> Outcome {
+    let mut input = Input::new(bounded(data));
+    let piece = usize::from(input.u8());
+    let forged = !input.u8().is_multiple_of(2);
+    let rest = input.rest();
+    let image = if forged { seal(rest) } else { rest.to_vec() };
+    let whole = read(&image, image.len());
+    let cut = read(&image, piece.max(image.len() / MAX_PIECES));
+    let mut store = match (whole, cut) {
+        (Ok(whole), Ok(cut)) => {
+            assert_eq!(image_of(&whole), image_of(&cut));
+            whole
+        }
+        (Err(_), Err(_)) => return Refused,
+        (whole, cut) => panic!("in one piece {:?}, in pieces {:?}", whole.err(), cut.err()),
+    };
+    let again = image_of(&store);
+    let copy = read(&again, again.len()).expect("its own image");
+    assert_eq!((copy.state_hash(), copy.revision()), (store.state_hash(), store.revision()));
+    let (ours, theirs) = (store.stats(), copy.stats());
+    assert_eq!((ours.keys, ours.bytes_in_use), (theirs.keys, theirs.bytes_in_use));
+    // The dead are left out of an image, and go before long.
+    for _ in 0..=bounded(data).len() {
+        if !store.sweep(1) {
+            break;
+        }
+    }
+    assert_eq!(image_of(&store), again, "sweeping shows");
+    let read = store.range(&RangeRequest::new(KeyRange::all())).expect("the present can be read");
+    assert_eq!(read.count, ours.keys);
+    let changes = store.changes_from(store.compacted().unwrap_or_default());
+    assert!(changes.is_ok_and(|changes| changes.count() as u64 <= ours.versions));
+    let applied = store.apply(&Request::Put(PutRequest::new("new", "value"))).expect("a plain put");
+    assert!(applied.revision > copy.revision());
+    Understood
+}
+
+fn read(image: &[u8], piece: usize) -> Result<Store, RestoreError> {
+    let mut restore = Restore::new();
+    for piece in image.chunks(piece.max(1)) {
+        if let Err(error) = restore.push(Bytes::copy_from_slice(piece)) {
+            let again = restore.push(Bytes::from_static(b"more"));
+            assert_eq!(again.as_ref(), Err(&error), "an error that went away");
+            assert_eq!(restore.finish().err().as_ref(), Some(&error));
+            return Err(error);
+        }
+    }
+    restore.finish()
+}
+
+/// The bytes as the records of an image, with what makes it whole in front and behind: an end that counts them
+/// and has the right digest.
+fn seal(records: &[u8]) -> Vec<u8> {
+    let mut image = b"synod-kv\x01".to_vec();
+    let mut rest = records;
+    let mut count = 0_u64;
+    while let Some((&len, behind)) = rest.split_first()
+        && let Some((record, behind)) = behind.split_at_checked(len.into())
+    {
+        // Lengths of two bytes are for the encoder's own images; the forger's records are short.
+        if len >= 0x80 {
+            break;
+        }
+        image.push(len);
+        image.extend_from_slice(record);
+        count += 1;
+        rest = behind;
+    }
+    let mut end = vec![4];
+    // The first record is the header, which is not counted.
+    let mut number = count.saturating_sub(1);
+    while number >= 0x80 {
+        end.push(number as u8 | 0x80);
+        number >>= 7;
+    }
+    end.push(number as u8);
+    end.extend_from_slice(&xxh3_128(&image).to_le_bytes());
+    image.push(u8::try_from(end.len()).expect("a count and a digest are short"));
+    image.extend_from_slice(&end);
+    image
+}

@@ -86,7 +86,6 @@ impl World {
                 if let Some(process) = &self.nodes[&id].process {
                     process.stepped.begin_stopping();
                     self.settle(id);
-                    self.start_later(id, fault.lasts + Duration::from_secs(2));
                 }
             }
             Mishap::StopRole { role, memory } => self.stop_role(id, role, memory, fault.lasts),
@@ -192,7 +191,10 @@ impl World {
             Mishap::Compact => {
                 if let Some(process) = &self.nodes[&id].process {
                     let revision = process.stepped.look(Prefix::EMPTY, |store| store.revision().0);
-                    let upto = Revision(rng.random_range(0..=revision.unwrap_or_default()));
+                    let first = self.compacted + 1;
+                    let Some(last) = revision.filter(|&last| last >= first) else { return };
+                    self.compacted = rng.random_range(first..=last);
+                    let upto = Revision(self.compacted);
                     let request = Request::Compact(CompactRequest { revision: upto, physical: false });
                     let _ = process.stepped.propose(request.encode()); // nobody waits for it
                     self.settle(id);

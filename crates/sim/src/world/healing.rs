@@ -3,6 +3,7 @@
 use super::disk::{Speed, VirtualDisk};
 use super::stage::Told as What;
 use super::{Event, World};
+use crate::judges::Broken;
 use rand::RngExt;
 use synod_paxos::membership::Change;
 use synod_paxos::types::{NodeId, Prefix, Time};
@@ -57,13 +58,31 @@ impl World {
         self.after(500_000, Event::Welcome);
     }
 
-    /// Everything that must hold in the end.
-    pub(super) fn is_whole(&self) -> bool {
+    /// Is there nothing left to wait for?
+    pub(super) fn is_well(&self) -> bool {
         self.clients.iter().all(|client| client.is_done())
-            && self.nodes.keys().all(|&id| self.is_well(id).is_ok())
+            && self.nodes.keys().all(|&id| self.ails(id).is_none())
+            && self.judge_the_end().is_ok()
     }
 
-    fn is_well(&self, id: NodeId) -> Result<(), String> {
+    /// Everything that must hold in the end.
+    pub(super) fn judge_the_end(&self) -> Result<(), Broken> {
+        let done = self.clients.iter().all(|client| client.is_done());
+        if !done || self.nodes.keys().any(|&id| self.ails(id).is_some()) {
+            let why = self.complaint();
+            return Err(Broken { invariant: "progress", clause: "DESIGN 5.6", why });
+        }
+        let at_rest = |node: &super::Node| Some((node.id, node.process.as_ref()?.stepped.applied()?));
+        let applied = self.nodes.values().filter_map(at_rest).collect();
+        self.stage.inner().court.at_end(&applied)
+    }
+
+    /// What is wrong with a replica, if anything.
+    fn ails(&self, id: NodeId) -> Option<String> {
+        self.check(id).err()
+    }
+
+    fn check(&self, id: NodeId) -> Result<(), String> {
         let process = self.nodes[&id].process.as_ref().ok_or("is down")?;
         let (book, chosen) = {
             let inner = self.stage.inner();
@@ -80,7 +99,7 @@ impl World {
         Ok(())
     }
 
-    pub(super) fn complaint(&self) -> String {
+    fn complaint(&self) -> String {
         let waiting: Vec<String> = self
             .clients
             .iter()
@@ -89,7 +108,7 @@ impl World {
             .collect();
         let mut text = format!("not well after a while: {} clients wait {waiting:?}", waiting.len());
         for &id in self.nodes.keys() {
-            if let Err(why) = self.is_well(id) {
+            if let Some(why) = self.ails(id) {
                 text += &format!("; {id} {why}");
                 if let Some(process) = &self.nodes[&id].process {
                     let status = process.stepped.status();

@@ -135,6 +135,8 @@ struct World {
     troubled: bool,
     /// The member whose removal was asked for.
     removed: Option<NodeId>,
+    /// The last revision that was to be compacted: no request is made twice.
+    compacted: u64,
     sometimes: Sometimes,
     requests: u64,
     answered: u64,
@@ -173,6 +175,7 @@ impl World {
             founding,
             troubled: true,
             removed: None,
+            compacted: 0,
             sometimes: Sometimes::new(),
             requests: 0,
             answered: 0,
@@ -220,17 +223,9 @@ impl World {
         if !self.is_broken() && !self.plan.reckless {
             self.heal();
             let end = self.now + RECOVERY;
-            self.go(|world| world.now >= end || world.is_whole());
-            if !self.is_broken() && !self.is_whole() {
-                let why = self.complaint();
-                self.broken("progress", "DESIGN 5.6", why);
-            }
-            if !self.is_broken() {
-                let at_rest = |node: &Node| Some((node.id, node.process.as_ref()?.stepped.applied()?));
-                let applied = self.nodes.values().filter_map(at_rest).collect();
-                let inner = &mut *self.stage.inner();
-                let judged = inner.court.at_end(&applied);
-                inner.judge(judged);
+            self.go(|world| world.now >= end || world.is_well());
+            if let (false, Err(broken)) = (self.is_broken(), self.judge_the_end()) {
+                self.stage.inner().judge(Err(broken));
             }
         }
         self.finish()

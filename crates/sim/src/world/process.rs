@@ -238,6 +238,8 @@ impl World {
         self.count("clean end");
         let fate = if self.nodes[&id].disk.faulty.crashed() { self.doom(id) } else { Fate::Kept };
         self.kill(id, fate);
+        let pause = self.rng.random_range(1_000..1_000_000);
+        self.after(pause, Event::Start { node: id });
     }
 
     pub(super) fn on_worker(&mut self, id: NodeId, life: u64, number: u64) {

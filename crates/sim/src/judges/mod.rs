@@ -36,6 +36,8 @@ mod voters;
 mod window;
 
 #[cfg(test)]
+mod replica_tests;
+#[cfg(test)]
 mod testing;
 #[cfg(test)]
 mod tests;
@@ -116,7 +118,7 @@ struct AppliedSlot<'a> {
 
 /// A judge. It is told of what happens *before* the ledger holds it, so that it sees what was true until then, and
 /// of what follows from it (`on_chosen`, `on_replayed`) after that.
-trait Invariant {
+trait Invariant: Send {
     fn on_formed(&mut self, _: &Ledger, _node: NodeId, _genesis: &Genesis) -> Verdict {
         Ok(())
     }

@@ -363,7 +363,9 @@ impl Event {
             Observation::Loaded { applied, hash } => What::Loaded { applied, hash },
             Observation::Covered { durable } => What::Covered { durable },
             Observation::Leads { ballot, begins } => What::Leads { ballot: say.ballot(ballot), begins },
-            Observation::Note { kind: "role-started" | "role-stopped" | "leader", .. } => return None,
+            Observation::Note { kind: "role-started" | "role-stopped" | "leader" | "formed", .. } => {
+                return None;
+            }
             Observation::Note { kind, text } => What::Note { kind: kind.into(), text: text.into() },
         };
         Some(Event::at(at, names.place(node), what))

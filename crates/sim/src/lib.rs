@@ -27,6 +27,7 @@ pub mod judges;
 pub mod linearizable;
 pub mod revisions;
 mod text;
+pub mod viewer;
 
 pub use history::{
     Answer, Call, ClientId, Entry, History, HistoryError, Key, Malformed, Moment, Operation, Outcome,

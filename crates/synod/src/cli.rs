@@ -49,6 +49,8 @@ pub(crate) enum SynodCommand {
     Demo(commands::demo::Args),
     /// Run real servers under real faults, and judge what clients saw
     Chaos(commands::chaos::Args),
+    /// Draw what servers recorded as a diagram of messages
+    Trace(commands::trace::Args),
 }
 
 /// The command-line client of etcd, as far as synod serves its API
@@ -130,6 +132,7 @@ async fn dispatch(command: SynodCommand, context: &Context) -> Result<(), Failed
         SynodCommand::Server(_) => unreachable!("a server runs before there is a runtime"),
         SynodCommand::Demo(args) => commands::demo::run(args, context).await,
         SynodCommand::Chaos(args) => commands::chaos::run(args, context).await,
+        SynodCommand::Trace(args) => commands::trace::run(args, context),
         SynodCommand::Client(command) => match command {
             ClientCommand::Put(args) => commands::put::run(args, context).await,
             ClientCommand::Get(args) => commands::get::run(args, context).await,

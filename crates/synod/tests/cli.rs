@@ -107,7 +107,7 @@ fn under_the_name_etcdctl_wrong_usage_has_etcdctls_codes() {
 
 #[test]
 fn help_teaches_and_is_no_error() {
-    for command in ["put", "get", "del", "txn", "compaction", "status", "fault", "completion"] {
+    for command in ["put", "get", "del", "txn", "compaction", "status", "fault", "trace", "completion"] {
         let assert = synod(&["help", command]).assert().success();
         let help = String::from_utf8_lossy(&assert.get_output().stdout).into_owned();
         assert!(help.contains("Examples:"), "{command}: {help}");
@@ -214,4 +214,80 @@ fn a_reader_that_leaves_early_is_no_trouble() {
     let output = child.wait_with_output().unwrap();
     assert_eq!(String::from_utf8_lossy(&output.stderr), "");
     assert!(output.status.success());
+}
+
+/// Two lines that a server could have written, with its name and a time in milliseconds.
+fn traced(name: u64, at: u64) -> String {
+    let line = |at, up| {
+        format!(
+            r#"{{"v":1,"at":{at},"node":"{name}","name":"n{name}","event":"role","role":"learner","up":{up}}}"#
+        )
+    };
+    format!("{}\n{}\n", line(at * 1000, true), line(at * 1000 + 500, false))
+}
+
+#[test]
+fn traces_of_several_files_are_put_together_by_time() {
+    let folder = tempfile::tempdir().unwrap();
+    for (name, at) in [(1, 7), (2, 5)] {
+        std::fs::write(folder.path().join(format!("n{name}.jsonl")), traced(name, at)).unwrap();
+    }
+    let mut command = synod(&["trace", "n1.jsonl", "n2.jsonl"]);
+    command.current_dir(folder.path());
+    let drawn = run(command);
+    assert_eq!((drawn.code, drawn.stderr.as_str()), (Some(0), ""));
+    let picture: Vec<&str> = drawn.stdout.lines().skip(3).collect();
+    assert_eq!(
+        picture,
+        [
+            "      0.000  │       △  learner begins",
+            "      0.500  │       ▽  learner ends",
+            "      2.000  △       │  learner begins",
+            "      2.500  ▽       │  learner ends",
+        ]
+    );
+}
+
+#[test]
+fn a_line_that_is_no_event_is_named_and_nothing_is_drawn() {
+    let folder = tempfile::tempdir().unwrap();
+    let trace = |last: &str| {
+        std::fs::write(folder.path().join("n1.jsonl"), traced(1, 7) + last).unwrap();
+        let mut command = synod(&["trace", "n1.jsonl"]);
+        command.current_dir(folder.path());
+        run(command)
+    };
+    for (bad, why) in [
+        ("nonsense\n", "expected ident (column 2)"),
+        ("\n", "EOF while parsing a value"),
+        ("{\"v\":9,\"at\":1,\"event\":\"dropped\",\"events\":1}\n", "version 9 of the format"),
+    ] {
+        let drawn = trace(bad);
+        assert_eq!((drawn.code, drawn.stdout.as_str()), (Some(1), ""), "{bad}");
+        let expected = format!("Error: n1.jsonl line 3: {why}");
+        assert!(drawn.stderr.starts_with(&expected), "{bad}: {}", drawn.stderr);
+        assert_eq!(drawn.stderr.lines().count(), 1, "{}", drawn.stderr);
+    }
+    let torn = trace("{\"v\":1,\"at");
+    assert_eq!(torn.code, Some(0));
+    assert_eq!(torn.stderr, "n1.jsonl ends within line 3, which is left out\n");
+    assert!(torn.stdout.contains("learner ends"), "{}", torn.stdout);
+}
+
+#[test]
+fn a_trace_that_cannot_be_shown_says_why() {
+    let folder = tempfile::tempdir().unwrap();
+    std::fs::write(folder.path().join("n1.jsonl"), traced(1, 7)).unwrap();
+    for (arguments, code, why) in [
+        (&["trace", "nowhere.jsonl"][..], 1, "cannot read nowhere.jsonl"),
+        (&["trace", "n1.jsonl", "--node", "n5"], 2, "there is no replica \"n5\" in the trace; there are n1"),
+        (&["trace", "n1.jsonl", "--from", "soon"], 2, "not a duration"),
+        (&["trace"], 2, "FILE"),
+    ] {
+        let mut command = synod(arguments);
+        command.current_dir(folder.path());
+        let drawn = run(command);
+        assert_eq!((drawn.code, drawn.stdout.as_str()), (Some(code), ""), "{arguments:?}");
+        assert!(drawn.stderr.contains(why), "{arguments:?}: {}", drawn.stderr);
+    }
 }

@@ -4,6 +4,7 @@ use std::io::{BufRead, BufReader, Read};
 use std::net::TcpListener;
 use std::path::Path;
 use std::process::{Child, Command, Output, Stdio};
+use std::time::{Duration, Instant};
 
 fn server(home: &Path) -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_synod"));
@@ -97,4 +98,60 @@ fn a_server_asked_to_terminate_exits_with_0() {
     assert_eq!(child.wait().unwrap().code(), Some(0), "{rest}");
     assert!(rest.contains("SIGTERM"), "{rest}");
     assert_eq!(std::fs::read_dir(home.path()).unwrap().count(), 0, "volatile memory touches no disk");
+}
+
+/// The trace of a whole life, drawn: from the process's beginning to its end, through one decided slot.
+#[test]
+fn a_server_records_what_it_does_and_trace_draws_it() {
+    let home = tempfile::tempdir().unwrap();
+    std::fs::write(home.path().join("n1.jsonl"), r#"{"v":1,"at":5,"node":"1","na"#).unwrap(); // of an earlier life
+    let stdin = Stdio::piped();
+    let (mut child, mut log) =
+        running(home.path(), &["--name", "n1", "--trace-file", "n1.jsonl", "--exit-with-parent"], stdin);
+    // Its own first command decides a slot; a trace is complete whenever it stops.
+    let trace = || std::fs::read_to_string(home.path().join("n1.jsonl")).unwrap();
+    let deadline = Instant::now() + Duration::from_secs(60);
+    while !trace().contains(r#""event":"applied""#) {
+        assert!(Instant::now() < deadline, "nothing was applied: {}", trace());
+        std::thread::sleep(Duration::from_millis(20));
+    }
+    drop(child.stdin.take());
+    let mut rest = String::new();
+    log.read_to_string(&mut rest).unwrap();
+    assert!(child.wait().unwrap().success(), "{rest}");
+
+    let drawn = Command::new(env!("CARGO_BIN_EXE_synod"))
+        .args(["trace", "n1.jsonl"])
+        .current_dir(home.path())
+        .output()
+        .unwrap();
+    let (picture, said) =
+        (String::from_utf8(drawn.stdout).unwrap(), String::from_utf8(drawn.stderr).unwrap());
+    assert!(drawn.status.success() && said.is_empty(), "{said}");
+    let mut rest = picture.as_str();
+    for expected in [
+        "┬  process begins: synod",
+        "on disk: promised 1.n1",
+        "★  leads with 1.n1",
+        "on disk: accepted 1.n1 slot 1",
+        "◆  applies slot 1: publish n1",
+        "┴  process ends: stopped: standard input ended",
+    ] {
+        let Some((_, after)) = rest.split_once(expected) else {
+            panic!("no {expected:?} in its place: {picture}")
+        };
+        rest = after;
+    }
+}
+
+#[test]
+fn a_trace_file_that_is_something_else_is_left_alone() {
+    let home = tempfile::tempdir().unwrap();
+    std::fs::write(home.path().join("notes"), "precious\n").unwrap();
+    let free = "http://127.0.0.1:0";
+    let arguments = ["--trace-file", "notes", "--listen-client-urls", free, "--listen-peer-urls", free];
+    let (code, said) = refused(home.path(), &arguments);
+    assert!(code == Some(1) && said.contains("notes is no trace, and is left alone"), "{code:?} {said}");
+    assert_eq!(std::fs::read_to_string(home.path().join("notes")).unwrap(), "precious\n");
+    assert_eq!(std::fs::read_dir(home.path()).unwrap().count(), 1, "nothing else was written");
 }

@@ -235,3 +235,52 @@ impl Book {
 fn voters_of(members: &Members) -> Voters {
     members.iter().filter_map(|(&node, member)| Some((node, member.voter?))).collect()
 }
+
+#[cfg(test)]
+mod tests {
+    use super::super::testing;
+    use super::*;
+    use proptest::prelude::*;
+    use synod_paxos::membership::Membership;
+    use synod_paxos::types::Incarnation;
+
+    fn any_change() -> impl Strategy<Value = Change> {
+        let node = (1..=4u64).prop_map(NodeId);
+        let old = proptest::option::of((1..=5u128).prop_map(Incarnation));
+        let new = (1..=5u128).prop_map(Incarnation);
+        let url = |n: NodeId| vec![format!("http://h{n}")];
+        prop_oneof![
+            (node.clone(), old, new).prop_map(|(node, old, new)| Change::Replace { node, old, new }),
+            // Of its own address, or of another's.
+            (node.clone(), node.clone())
+                .prop_map(move |(node, there)| Change::Add { node, peer_urls: url(there) }),
+            node.clone().prop_map(|node| Change::Remove { node }),
+            (node, "[ab]").prop_map(|(node, name)| Change::Publish { node, name, client_urls: Vec::new() }),
+        ]
+    }
+
+    proptest! {
+        /// Two ways to write the same rules down: where they differ, one of them is wrong.
+        #[test]
+        fn the_book_and_production_agree_on_every_change(
+            changes in proptest::collection::vec(any_change(), 1..40)
+        ) {
+            let genesis = testing::genesis();
+            let mut book = Book::genesis(&genesis);
+            let mut membership = Membership::genesis(&genesis);
+            for (slot, change) in (1..).map(Slot).zip(changes) {
+                let page = book.apply(&testing::change(slot.0, change.clone()));
+                let did = membership.apply(slot, &change);
+                membership.advance(slot);
+                let agreed = matches!(page.deeds[..], [Deed::Changed { changed, .. }] if changed == did);
+                prop_assert!(agreed, "{change:?}: production {did}, {page:?}");
+                prop_assert_eq!(book.members(), membership.members());
+                for open in (slot.next().0..=book.horizon().0).map(Slot) {
+                    let voters = membership.configurations().at(open).expect("inside the window").voters();
+                    let voters: Voters = voters.map(|voter| (voter.node, voter.incarnation)).collect();
+                    prop_assert_eq!(book.voters(open), &voters);
+                }
+            }
+        }
+    }
+}

@@ -36,6 +36,8 @@ mod voters;
 mod window;
 
 #[cfg(test)]
+mod replica_tests;
+#[cfg(test)]
 mod testing;
 #[cfg(test)]
 mod tests;

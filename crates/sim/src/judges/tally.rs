@@ -285,3 +285,188 @@ impl Invariant for Tally {
         Ok(())
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::super::testing::*;
+    use super::*;
+    use synod_paxos::acceptor::Record;
+    use synod_paxos::message::Chosen;
+    use synod_paxos::types::{CommandId, Sequence};
+    use synod_paxos::value::{Action, Command};
+    use synod_server::replica::Observation;
+
+    /// Nobody judges: only the tally looks on.
+    struct Nobody;
+    impl Invariant for Nobody {}
+
+    fn story() -> Story {
+        Story::of(Nobody)
+    }
+
+    #[track_caller]
+    fn check(story: &Story, counts: &[(&'static str, u64)]) {
+        let all = story.court.sometimes();
+        for (what, count) in counts {
+            assert_eq!(all.get(what).copied().unwrap_or(0), *count, "{what}: {all:?}");
+        }
+    }
+
+    #[test]
+    fn nothing_rare_happens_in_a_quiet_run() {
+        let mut story = story();
+        for slot in 1..=3 {
+            story.decide(ballot(1, 1), slot, &put(slot)).unwrap();
+        }
+        assert_eq!(*story.court.sometimes(), Sometimes::new());
+    }
+
+    #[test]
+    fn what_commands_came_to_is_counted() {
+        let mut story = story();
+        let log = [put_of(1, 1), put_of(1, 1), put_of(2, 2), put_of(1, 3), add(4), remove(4), add(4)];
+        for (slot, value) in (1..).zip(&log) {
+            story.decide(ballot(1, 1), slot, value).unwrap();
+        }
+        check(
+            &story,
+            &[
+                ("command chosen twice", 2), // the last addition has the name of the first
+                ("command of an older life refused", 1),
+                ("member added", 1),
+                ("member removed", 1),
+                ("request refused by the store", 0),
+            ],
+        );
+        for (slot, value) in (8..).zip(&[replace(5, None, 5), add(6), replace(6, None, 6), refused(9)]) {
+            story.decide(ballot(1, 1), slot, value).unwrap();
+        }
+        check(&story, &[("memory admitted", 1), ("request refused by the store", 1)]);
+    }
+
+    #[test]
+    fn rivals_are_counted_until_one_of_them_leads() {
+        let mut story = story();
+        story.prepare(ballot(1, 1), 1).unwrap();
+        story.prepare(ballot(1, 1), 1).unwrap();
+        check(&story, &[("two rivals in phase 1", 0)]);
+        story.prepare(ballot(2, 2), 1).unwrap();
+        check(&story, &[("two rivals in phase 1", 1)]);
+        story.see(2, &Observation::Leads { ballot: ballot(2, 2), begins: true }).unwrap();
+        story.prepare(ballot(2, 2), 1).unwrap();
+        story.prepare(ballot(3, 3), 1).unwrap();
+        check(&story, &[("two rivals in phase 1", 1), ("leader elected", 1)]);
+        story.proposer_failed(2).unwrap();
+        check(&story, &[("leading proposer stopped", 1), ("leader deposed", 0)]);
+    }
+
+    #[test]
+    fn what_happens_to_values_is_counted() {
+        let mut story = story();
+        story.accept(ballot(1, 1), 1, &put(1)).unwrap();
+        story.accept(ballot(2, 2), 1, &put(2)).unwrap();
+        let overruled = "proposal accepted by nobody is overruled";
+        check(&story, &[("two values proposed for one slot", 1), (overruled, 1)]);
+        story.durable(voter(2, 2), accepted(ballot(2, 2), 1, &put(2))).unwrap();
+        check(&story, &[("value adopted from a promise", 0)]);
+        story.accept(ballot(3, 3), 1, &put(2)).unwrap();
+        check(&story, &[("value adopted from a promise", 1)]);
+        story.decide(ballot(3, 3), WINDOW, &put(3)).unwrap();
+        story.decide(ballot(4, 1), WINDOW, &put(3)).unwrap();
+        check(
+            &story,
+            &[("slot chosen out of order", 2), ("slot chosen in two ballots", 1), ("window reached", 2)],
+        );
+    }
+
+    #[test]
+    fn an_own_log_is_told_from_what_others_say() {
+        let mut story = story();
+        for slot in 1..=2 {
+            story.decide(ballot(1, 1), slot, &put(slot)).unwrap();
+        }
+        story.loaded(1, 0).unwrap();
+        story.apply(1, 1, &put(1)).unwrap();
+        check(&story, &[("applied from its own log", 1), ("checkpoint loaded", 0)]);
+        let word = Chosen { ballot: ballot(1, 1), from: slot(1), upto: prefix(2) };
+        story.received(1, Message::Chosen(word)).unwrap();
+        story.apply(1, 2, &put(2)).unwrap();
+        check(&story, &[("applied from its own log", 1)]);
+    }
+
+    #[test]
+    fn checkpoints_and_what_becomes_of_them_are_counted() {
+        let mut story = story();
+        for slot in 1..=3 {
+            story.decide(ballot(1, 1), slot, &put(slot)).unwrap();
+        }
+        story.loaded(1, 0).unwrap();
+        story.loaded(1, 3).unwrap();
+        story.covered(1, 3).unwrap();
+        story.durable(voter(1, 1), Record::Trimmed { upto: prefix(2) }).unwrap();
+        story.court.on_process_ended(node(1), false);
+        story.loaded(1, 3).unwrap();
+        story.court.on_process_ended(node(1), false);
+        story.loaded(1, 2).unwrap();
+        check(
+            &story,
+            &[
+                ("checkpoint installed", 1),
+                ("checkpoint written", 1),
+                ("log trimmed", 1),
+                ("checkpoint loaded", 2),
+                ("learner forgot", 1),
+            ],
+        );
+    }
+
+    #[test]
+    fn what_comes_to_light_is_counted() {
+        let mut story = story();
+        story.decide(ballot(1, 1), 1, &put(1)).unwrap();
+        let whole = vec![accepted(ballot(1, 1), 1, &put(1))];
+        story.restored(voter(1, 1), whole.clone()).unwrap();
+        check(&story, &[("restored more than was persisted", 0), ("acceptor restored with a promise", 1)]);
+        story.restored(voter(3, 3), whole).unwrap();
+        check(&story, &[("restored more than was persisted", 1), ("acceptor forgot", 0)]);
+    }
+
+    #[test]
+    fn what_is_said_is_counted() {
+        let mut story = story();
+        let question =
+            |number| Message::ReadQuery { question: QuestionId { generation: Generation(1), number } };
+        for number in [1, 1, 2] {
+            story.sent(1, question(number)).unwrap();
+        }
+        let submit = |generation| {
+            let id = CommandId { origin: node(1), generation: Generation(generation), sequence: Sequence(1) };
+            let action = Action::App(request(1));
+            Message::Submit { commands: vec![Command { id, waiting_from: Sequence(1), action }] }
+        };
+        for generation in [1, 1, 2] {
+            story.sent(1, submit(generation)).unwrap();
+        }
+        story.promise_with(ballot(1, 1), voter(2, 2), 1, Some(2), 0, vec![]).unwrap();
+        story.sent(1, Message::Refused { ballot: ballot(1, 1), promised: ballot(2, 2) }).unwrap();
+        story.sent(1, Message::Abdicate { ballot: ballot(1, 1) }).unwrap();
+        story.sent(1, Message::HandOver { ballot: ballot(1, 1) }).unwrap();
+        story.sent(1, Message::Decide { slot: slot(1) }).unwrap();
+        let entries = |values| Message::Entries { from: slot(1), values, chosen: prefix(1) };
+        story.sent(1, entries(vec![])).unwrap();
+        story.sent(1, entries(vec![put(1)])).unwrap();
+        check(
+            &story,
+            &[
+                ("read asked again", 1),
+                ("front renamed", 1),
+                ("promise answered in parts", 1),
+                ("refused", 1),
+                ("leader abdicated", 1),
+                ("hand-over", 1),
+                ("read reminds the leader", 1),
+                ("entries fetched", 1),
+            ],
+        );
+    }
+}

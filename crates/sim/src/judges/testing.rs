@@ -77,7 +77,8 @@ pub(super) fn put_of(generation: u64, k: u64) -> Value {
 
 /// A request that the store refuses: it compacts what is still to come.
 pub(super) fn refused(k: u64) -> Value {
-    batch(k, Request::Compact(CompactRequest { revision: Revision(1_000_000 + k), physical: false }).encode())
+    let compact = CompactRequest { revision: Revision(1_000_000 + k), physical: false };
+    value(3, 1, k, Action::App(Request::Compact(compact).encode()))
 }
 
 pub(super) fn change(sequence: u64, change: Change) -> Value {

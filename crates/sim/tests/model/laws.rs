@@ -15,7 +15,7 @@ use synod_paxos::value::{Action, Command, Value};
 
 /// What no step may break.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Law {
+pub(crate) enum Law {
     /// PMS-2: one value per slot.
     Agreement,
     /// PMS-1: chosen, accepted and told is only what was proposed, and proposed what somebody asked for.
@@ -41,35 +41,35 @@ pub enum Law {
 
 /// Laws that were broken.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
-pub struct Broken(u16);
+pub(crate) struct Broken(u16);
 
 impl Broken {
     /// Notes that `law` is broken unless `held`.
-    pub fn note(&mut self, law: Law, held: bool) {
+    pub(crate) fn note(&mut self, law: Law, held: bool) {
         self.0 |= u16::from(!held) << law as u16;
     }
 
     /// Is this law broken?
-    pub fn has(self, law: Law) -> bool {
+    pub(crate) fn has(self, law: Law) -> bool {
         self.0 >> law as u16 & 1 == 1
     }
 }
 
 /// What follows from what was said.
 #[derive(Clone, Debug, Default)]
-pub struct Facts {
+pub(crate) struct Facts {
     chosen: Vec<Option<(Ballot, Value)>>,
     voters: Vec<Option<BTreeSet<VoterId>>>,
 }
 
 impl Facts {
     /// The lowest ballot in which a value of `slot` was chosen, and that value.
-    pub fn chosen(&self, slot: Slot) -> Option<&(Ballot, Value)> {
+    pub(crate) fn chosen(&self, slot: Slot) -> Option<&(Ballot, Value)> {
         self.chosen.get(at(slot))?.as_ref()
     }
 
     /// Who votes in `slot`; none while that is not determined.
-    pub fn voters(&self, slot: Slot) -> Option<&BTreeSet<VoterId>> {
+    pub(crate) fn voters(&self, slot: Slot) -> Option<&BTreeSet<VoterId>> {
         self.voters.get(at(slot))?.as_ref()
     }
 
@@ -79,7 +79,7 @@ impl Facts {
     }
 
     /// Concludes who votes and what is chosen, slot after slot.
-    pub fn of(world: &World, network: &Network, broken: &mut Broken) -> Facts {
+    pub(crate) fn of(world: &World, network: &Network, broken: &mut Broken) -> Facts {
         let mut facts = Facts::default();
         let mut members: BTreeSet<VoterId> =
             world.nodes().filter(|node| node.0 <= world.voters).map(|node| world.voter(node)).collect();
@@ -145,7 +145,7 @@ fn apply(value: &Value, voters: &mut BTreeSet<VoterId>) {
 }
 
 /// A proposal is about to be sent. `asked` is what this ballot's proposer was asked to propose.
-pub fn on_proposed(
+pub(crate) fn on_proposed(
     world: &World,
     state: &State,
     proposal: &Proposal,
@@ -191,7 +191,7 @@ fn has_witness(
 /// A proposal or a word is new: is every word true, and would no learner that can be, with these in its ears,
 /// take anything for chosen that is not? What a learner releases next follows from one proposal and one word,
 /// so pairs of them are all that can be heard.
-pub fn on_heard(world: &World, state: &State, broken: &mut Broken) {
+pub(crate) fn on_heard(world: &World, state: &State, broken: &mut Broken) {
     for word in state.network.words() {
         for slot in (word.from.0..=word.upto.0).map(Slot) {
             let of_slot = || state.network.proposals.keys().filter(|(of, _, _)| *of == slot);
@@ -209,7 +209,7 @@ pub fn on_heard(world: &World, state: &State, broken: &mut Broken) {
 
 /// A word or an acceptance is new: could a restarted replica take anything for chosen on its own log's word
 /// that is not?
-pub fn on_vouched(state: &State, broken: &mut Broken) {
+pub(crate) fn on_vouched(state: &State, broken: &mut Broken) {
     for word in state.network.words() {
         for memory in &state.acceptors {
             let mut acceptor = memory.disk.clone();
@@ -222,7 +222,7 @@ pub fn on_vouched(state: &State, broken: &mut Broken) {
 }
 
 /// What a learner that has `applied` takes for the value of the next slot, if it hears just this.
-pub fn learn(
+pub(crate) fn learn(
     world: &World,
     node: NodeId,
     applied: Prefix,

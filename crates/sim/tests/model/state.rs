@@ -17,21 +17,21 @@ use synod_paxos::value::Value;
 
 /// A part of a state, shared between the states that have it in common, and hashed once.
 #[derive(Clone, Debug)]
-pub struct Part<T> {
+pub(crate) struct Part<T> {
     hash: u64,
     value: Arc<T>,
 }
 
 impl<T: Hash> Part<T> {
     /// Takes `value` as it is from now on.
-    pub fn new(value: T) -> Part<T> {
+    pub(crate) fn new(value: T) -> Part<T> {
         let mut hasher = DefaultHasher::new();
         value.hash(&mut hasher);
         Part { hash: hasher.finish(), value: Arc::new(value) }
     }
 
     /// Makes another part out of this one.
-    pub fn change<R>(&mut self, change: impl FnOnce(&mut T) -> R)
+    pub(crate) fn change<R>(&mut self, change: impl FnOnce(&mut T) -> R)
     where
         T: Clone,
     {
@@ -63,20 +63,20 @@ impl<T> Hash for Part<T> {
 
 /// An answer to a Prepare, on its way to the ballot's node.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct Promised {
+pub(crate) struct Promised {
     /// The ballot promised.
-    pub ballot: Ballot,
+    pub(crate) ballot: Ballot,
     /// By whom.
-    pub voter: VoterId,
+    pub(crate) voter: VoterId,
     /// From which slot on.
-    pub from: Slot,
+    pub(crate) from: Slot,
     /// What was accepted in which slot.
-    pub accepted: Vec<(Slot, Ballot, Value)>,
+    pub(crate) accepted: Vec<(Slot, Ballot, Value)>,
 }
 
 impl Promised {
     /// What the message carries.
-    pub fn acceptances(&self) -> Vec<Acceptance> {
+    pub(crate) fn acceptances(&self) -> Vec<Acceptance> {
         let one = |(slot, ballot, value): &(Slot, Ballot, Value)| Acceptance {
             slot: *slot,
             ballot: *ballot,
@@ -88,7 +88,7 @@ impl Promised {
 
 /// What an acceptor says once its record is on disk.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
-pub enum Reply {
+pub(crate) enum Reply {
     /// An answer to a Prepare.
     Promised(Promised),
     /// An answer to an Accept.
@@ -96,69 +96,69 @@ pub enum Reply {
 }
 
 /// A proposal: a slot, a ballot, a value. Two of one slot and ballot would break PMS-7, so they are told apart.
-pub type Proposal = (Slot, Ballot, Value);
+pub(crate) type Proposal = (Slot, Ballot, Value);
 
 /// An acceptor and its disk.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
-pub struct Memory {
+pub(crate) struct Memory {
     /// The running acceptor.
-    pub live: Acceptor,
+    pub(crate) live: Acceptor,
     /// The acceptor that its disk would restore.
-    pub disk: Acceptor,
+    pub(crate) disk: Acceptor,
     /// Written and not synced: the records, and the answers that wait for them.
-    pub unsynced: Vec<(Record, Reply)>,
+    pub(crate) unsynced: Vec<(Record, Reply)>,
     /// The highest ballot that this memory, as its name says, ever spoke for.
-    pub standing: Option<Ballot>,
+    pub(crate) standing: Option<Ballot>,
     /// The memory that was here before, stopped for ever.
-    pub lost: Option<Acceptor>,
+    pub(crate) lost: Option<Acceptor>,
 }
 
 /// A proposer's place: who sits there changes with every life.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
-pub struct Seat {
+pub(crate) struct Seat {
     /// The proposer in its present life.
-    pub proposer: Proposer,
+    pub(crate) proposer: Proposer,
     /// Lives so far.
-    pub lives: u8,
+    pub(crate) lives: u8,
     /// Ballots begun, in all lives.
-    pub begun: u8,
+    pub(crate) begun: u8,
     /// How far its present ballot has proposed.
-    pub proposed: Prefix,
+    pub(crate) proposed: Prefix,
     /// What the learner beside it has applied.
-    pub log: Vec<Value>,
+    pub(crate) log: Vec<Value>,
 }
 
 /// Everything ever said that may still matter: each message may be delivered at any time, any number of times,
 /// in any order, or never. So loss, delay, repetition and reordering need no steps of their own.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
-pub struct Network {
+pub(crate) struct Network {
     /// Prepares, by ballot, first slot and receiver.
-    pub prepares: BTreeSet<(Ballot, Slot, NodeId)>,
+    pub(crate) prepares: BTreeSet<(Ballot, Slot, NodeId)>,
     /// Promises that some proposer still waits for.
-    pub promises: BTreeSet<Arc<Promised>>,
+    pub(crate) promises: BTreeSet<Arc<Promised>>,
     /// Accepts and their receivers, with those who answered Accepted.
-    pub proposals: BTreeMap<Proposal, Heard>,
+    pub(crate) proposals: BTreeMap<Proposal, Heard>,
     /// Words of leaders: ballot, first slot, last slot.
-    pub words: BTreeSet<(Ballot, Slot, Prefix)>,
+    pub(crate) words: BTreeSet<(Ballot, Slot, Prefix)>,
 }
 
 /// Whom an Accept reached, or may reach.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
-pub struct Heard {
+pub(crate) struct Heard {
     /// To whom it was sent.
-    pub to: BTreeSet<NodeId>,
+    pub(crate) to: BTreeSet<NodeId>,
     /// Who said to have accepted it.
-    pub by: BTreeSet<VoterId>,
+    pub(crate) by: BTreeSet<VoterId>,
 }
 
 impl Network {
     /// The words in the form that learners hear.
-    pub fn words(&self) -> impl Iterator<Item = Chosen> {
+    pub(crate) fn words(&self) -> impl Iterator<Item = Chosen> {
         self.words.iter().map(|&(ballot, from, upto)| Chosen { ballot, from, upto })
     }
 
     /// A word is said. Of one ballot's words, which all begin at one slot, the longest says what the others do.
-    pub fn hear(&mut self, word: Chosen) {
+    pub(crate) fn hear(&mut self, word: Chosen) {
         self.words
             .retain(|&(ballot, from, upto)| (ballot, from) != (word.ballot, word.from) || upto > word.upto);
         let longer = self.words.iter().any(|&(ballot, from, _)| (ballot, from) == (word.ballot, word.from));
@@ -170,36 +170,36 @@ impl Network {
 
 /// A state of the world.
 #[derive(Clone, Debug)]
-pub struct State {
+pub(crate) struct State {
     /// The acceptors of nodes 1, 2, ...
-    pub acceptors: Vec<Part<Memory>>,
+    pub(crate) acceptors: Vec<Part<Memory>>,
     /// The proposers of nodes 1, 2, ...
-    pub seats: Vec<Part<Seat>>,
+    pub(crate) seats: Vec<Part<Seat>>,
     /// What was said.
-    pub network: Part<Network>,
+    pub(crate) network: Part<Network>,
     /// Crashes that may still happen.
-    pub crashes: u8,
+    pub(crate) crashes: u8,
     /// Has a memory been lost?
-    pub wiped: bool,
+    pub(crate) wiped: bool,
     /// The laws that were broken on the way here.
-    pub broken: Broken,
+    pub(crate) broken: Broken,
     /// What follows from the rest.
-    pub facts: Arc<Facts>,
+    pub(crate) facts: Arc<Facts>,
 }
 
 impl State {
     /// The acceptor of a node.
-    pub fn memory(&self, node: NodeId) -> &Memory {
+    pub(crate) fn memory(&self, node: NodeId) -> &Memory {
         &self.acceptors[index(node)]
     }
 
     /// The proposer's place at a node.
-    pub fn seat(&self, node: NodeId) -> &Seat {
+    pub(crate) fn seat(&self, node: NodeId) -> &Seat {
         &self.seats[index(node)]
     }
 
     /// The memory of this name, wherever it is now.
-    pub fn named(&self, voter: VoterId) -> Option<&Acceptor> {
+    pub(crate) fn named(&self, voter: VoterId) -> Option<&Acceptor> {
         let memory = self.acceptors.get(index(voter.node))?;
         if memory.disk.id() == voter { Some(&memory.disk) } else { memory.lost.as_ref() }
             .filter(|acceptor| acceptor.id() == voter)
@@ -207,7 +207,7 @@ impl State {
 }
 
 /// Where node 1, 2, ... is found.
-pub fn index(node: NodeId) -> usize {
+pub(crate) fn index(node: NodeId) -> usize {
     usize::try_from(node.0).expect("few nodes") - 1
 }
 

@@ -13,14 +13,14 @@ use synod_paxos::types::{
 use synod_paxos::value::{Action, Command};
 
 /// The only moment of these worlds. Timers are steps, so that no two states differ by a clock.
-pub const NOW: Time = Time(0);
+pub(crate) const NOW: Time = Time(0);
 
 /// How many records an acceptor may have written and not synced.
-pub const GROUP_MAX: usize = 2;
+pub(crate) const GROUP_MAX: usize = 2;
 
 /// Rules that nobody may follow. Each shows that the checker can fail.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Wrong {
+pub(crate) enum Wrong {
     /// An acceptor's promises are not in what it restarts from (PMS-16).
     PromiseForgotten,
     /// An acceptor's answer leaves before its record is on disk (PMS-27).
@@ -41,34 +41,34 @@ pub enum Wrong {
 
 /// What may happen, and how often.
 #[derive(Clone, Debug)]
-pub struct World {
+pub(crate) struct World {
     /// The founders, all of them voters: nodes 1 to this.
-    pub voters: u64,
+    pub(crate) voters: u64,
     /// A member that only learns, if there is one: the node behind the voters.
-    pub learner: bool,
+    pub(crate) learner: bool,
     /// The window.
-    pub window: u64,
+    pub(crate) window: u64,
     /// The length of the log: what is proposed behind it is lost.
-    pub slots: u64,
+    pub(crate) slots: u64,
     /// How many slots a replica may apply.
-    pub applied: usize,
+    pub(crate) applied: usize,
     /// How many ballots each proposer may begin; the first is node 1's.
-    pub ballots: Vec<u8>,
+    pub(crate) ballots: Vec<u8>,
     /// How often an acceptor may crash and lose what it has not synced.
-    pub crashes: u8,
+    pub(crate) crashes: u8,
     /// May the last voter's acceptor lose its memory, once?
-    pub wipe: bool,
+    pub(crate) wipe: bool,
     /// The change of members that one proposer is asked for whenever it begins to lead.
-    pub change: Option<Change>,
+    pub(crate) change: Option<Change>,
     /// That proposer.
-    pub change_by: NodeId,
+    pub(crate) change_by: NodeId,
     /// The rule that is broken, if one is.
-    pub wrong: Option<Wrong>,
+    pub(crate) wrong: Option<Wrong>,
 }
 
 impl World {
     /// Three acceptors, two proposers with one ballot each, two slots that are open at once.
-    pub fn small() -> World {
+    pub(crate) fn small() -> World {
         World {
             voters: 3,
             learner: false,
@@ -85,17 +85,17 @@ impl World {
     }
 
     /// The last voter: the one that forgets, or is removed.
-    pub fn last(&self) -> NodeId {
+    pub(crate) fn last(&self) -> NodeId {
         NodeId(self.voters)
     }
 
     /// The first name of a node's acceptor.
-    pub fn voter(&self, node: NodeId) -> VoterId {
+    pub(crate) fn voter(&self, node: NodeId) -> VoterId {
         VoterId { node, incarnation: Incarnation(u128::from(node.0)) }
     }
 
     /// The name under which a node's acceptor comes back without memory.
-    pub fn reborn(&self, node: NodeId) -> VoterId {
+    pub(crate) fn reborn(&self, node: NodeId) -> VoterId {
         match self.wrong {
             Some(Wrong::IdentityKept) => self.voter(node),
             _ => VoterId { node, incarnation: Incarnation(u128::from(node.0) * 10) },
@@ -103,19 +103,19 @@ impl World {
     }
 
     /// What lets the acceptor that came back vote in place of the one that forgot (rule R4).
-    pub fn readmission(&self) -> Change {
+    pub(crate) fn readmission(&self) -> Change {
         let (old, new) = (self.voter(self.last()), self.reborn(self.last()));
         Change::Replace { node: self.last(), old: Some(old.incarnation), new: new.incarnation }
     }
 
     /// What lets the member that only learned vote.
-    pub fn admission(&self) -> Change {
+    pub(crate) fn admission(&self) -> Change {
         let node = NodeId(self.voters + 1);
         Change::Replace { node, old: None, new: self.voter(node).incarnation }
     }
 
     /// The acceptor that may vote later and does not at first, if there is one.
-    pub fn newcomer(&self) -> Option<VoterId> {
+    pub(crate) fn newcomer(&self) -> Option<VoterId> {
         match self.change {
             Some(Change::Replace { node, new, .. }) => Some(VoterId { node, incarnation: new }),
             _ => None,
@@ -123,12 +123,12 @@ impl World {
     }
 
     /// Everybody who hears what a leader says.
-    pub fn nodes(&self) -> impl Iterator<Item = NodeId> {
+    pub(crate) fn nodes(&self) -> impl Iterator<Item = NodeId> {
         (1..=self.voters + u64::from(self.learner)).map(NodeId)
     }
 
     /// What the founders agreed on.
-    pub fn genesis(&self) -> Genesis {
+    pub(crate) fn genesis(&self) -> Genesis {
         let member = |node: NodeId| Member {
             peer_urls: vec![node.to_string()],
             voter: (node.0 <= self.voters).then(|| self.voter(node).incarnation),
@@ -139,13 +139,13 @@ impl World {
     }
 
     /// One command to a batch, and never a reason to wait.
-    pub fn pipeline(&self) -> proposer::Options {
+    pub(crate) fn pipeline(&self) -> proposer::Options {
         proposer::Options { depth: 16, batch_bytes: 1, queue_bytes: 1 << 20, retry: Duration::from_secs(1) }
     }
 
     /// The commands that wait when a leader begins: its own, which no other ballot has, and before them the
     /// change, if it is given that. Their order as values is not that of the ballots.
-    pub fn commands(&self, ballot: Ballot, begun: u8, change: bool) -> Vec<Command> {
+    pub(crate) fn commands(&self, ballot: Ballot, begun: u8, change: bool) -> Vec<Command> {
         let own = (1..=self.slots).map(|sequence| Command {
             id: CommandId {
                 origin: NodeId(100 - ballot.node.0),
@@ -164,7 +164,7 @@ impl World {
     }
 
     /// All slots.
-    pub fn log(&self) -> impl Iterator<Item = Slot> {
+    pub(crate) fn log(&self) -> impl Iterator<Item = Slot> {
         (1..=self.slots).map(Slot)
     }
 }

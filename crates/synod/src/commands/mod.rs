@@ -12,6 +12,7 @@ pub(crate) mod member;
 pub(crate) mod put;
 pub(crate) mod server;
 pub(crate) mod status;
+pub(crate) mod trace;
 pub(crate) mod txn;
 pub(crate) mod version;
 

@@ -27,6 +27,7 @@ const LIFE: Duration = Duration::from_millis(200);
 /// How long a leader may be sought.
 const LEADER_WITHIN: Duration = Duration::from_secs(20);
 const POLL: Duration = Duration::from_millis(20);
+
 /// What faults need.
 pub(super) struct Field<'a> {
     pub(super) stage: &'a Arc<Stage>,

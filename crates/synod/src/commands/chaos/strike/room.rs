@@ -18,6 +18,7 @@ const LOAD: usize = 320 << 20;
 const LOAD_PIECE: usize = 1 << 20;
 const LOADERS: usize = 4;
 const LOAD_WITHIN: Duration = Duration::from_secs(30);
+
 impl Field<'_> {
     /// Fills the disk, writes through the log until the server notices, and gives the room back.
     pub(super) async fn disk_full(&self, victim: usize, lasts: Duration) -> Result<(), String> {

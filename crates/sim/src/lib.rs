@@ -21,11 +21,15 @@
 //! What is not here: clocks, sockets, randomness. Whoever records a run brings
 //! those, so that the same judges serve a real cluster and a simulated one.
 
+pub mod batch;
 pub mod fuzz;
 pub mod history;
 pub mod judges;
 pub mod linearizable;
+#[cfg(feature = "mutants")]
+pub mod mutants;
 pub mod revisions;
+pub mod shrink;
 mod text;
 pub mod viewer;
 

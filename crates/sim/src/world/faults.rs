@@ -8,7 +8,6 @@
 use super::disk::Speed;
 use super::plan::{Fault, Mishap, Whom};
 use super::process::Fate;
-use super::stage::Told as What;
 use super::{Event, World};
 use rand::seq::IndexedRandom;
 use rand::{RngExt, SeedableRng};
@@ -19,6 +18,7 @@ use synod_kv::{CompactRequest, Request, Revision};
 use synod_paxos::membership::Change;
 use synod_paxos::types::{NodeId, Prefix, Slot};
 use synod_server::replica::{Memory, RandomFaults, Role, RoleFault};
+use synod_server::trace::What;
 use synod_storage::disk::{CrashPoint, FaultRates, Survivors};
 
 /// How a fault ends.
@@ -39,7 +39,11 @@ impl World {
         let fault = self.plan.faults[number].clone();
         let rng = &mut ChaCha8Rng::seed_from_u64(fault.salt);
         let id = self.victim(fault.whom);
-        self.tell(Some(id), || What::Fault { text: format!("{:?} for {:?}", fault.what, fault.lasts) });
+        self.tell(Some(id), || What::Fault {
+            kind: "fault".into(),
+            text: format!("{:?} for {:?}", fault.what, fault.lasts),
+            healed: false,
+        });
         match fault.what {
             Mishap::Kill => self.down(id, Fate::Kept, fault.lasts),
             Mishap::PowerCut { survivors } => self.cut_power(id, survivors, fault.lasts),
@@ -233,7 +237,11 @@ impl World {
         match remedy {
             Remedy::Mend(links) => {
                 self.network.mend(&links);
-                self.tell(None, || What::Healed { text: "a cut is mended".into() });
+                self.tell(None, || What::Fault {
+                    kind: "healed".into(),
+                    text: "a cut is mended".into(),
+                    healed: true,
+                });
             }
             Remedy::Hurry(id) => self.network.slow.retain(|&(from, to), _| from != id && to != id),
             Remedy::Repair(id, disks) => {
@@ -337,7 +345,11 @@ impl World {
             let len = faulty.contents(path).map_or(1, |contents| contents.len());
             let offset = rng.random_range(0..len);
             faulty.rot(path, offset, 1 << rng.random_range(0..8));
-            self.tell(Some(id), || What::Fault { text: format!("byte {offset} of {path} rots") });
+            self.tell(Some(id), || What::Fault {
+                kind: "rot".into(),
+                text: format!("byte {offset} of {path} rots"),
+                healed: false,
+            });
             self.count("bit rot");
         }
         // Whether or not anything was lost is found out at the start; until then it counts as forgotten.

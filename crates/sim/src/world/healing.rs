@@ -1,13 +1,13 @@
 //! The second movement: everything works from now on, and has to become well.
 
 use super::disk::{Speed, VirtualDisk};
-use super::stage::Told as What;
 use super::{Event, World};
 use crate::judges::Broken;
 use rand::RngExt;
 use synod_paxos::membership::Change;
 use synod_paxos::types::{NodeId, Prefix, Time};
 use synod_server::replica::{RoleFault, RoleState};
+use synod_server::trace::What;
 use synod_storage::disk::FaultRates;
 
 /// A disk works again.
@@ -20,7 +20,11 @@ pub(super) fn repair(disk: &VirtualDisk, speed: Speed) {
 
 impl World {
     pub(super) fn heal(&mut self) {
-        self.tell(None, || What::Healed { text: "everything works from now on".into() });
+        self.tell(None, || What::Fault {
+            kind: "healed".into(),
+            text: "everything works from now on".into(),
+            healed: true,
+        });
         self.troubled = false;
         self.network.heal();
         for id in self.ids() {

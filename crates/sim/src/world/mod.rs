@@ -42,7 +42,6 @@ use process::Process;
 use rand::{RngExt, SeedableRng};
 use rand_chacha::ChaCha8Rng;
 use stage::Stage;
-use stage::Told as What;
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
@@ -50,6 +49,7 @@ use synod_paxos::formation::{self, FormationMessage};
 use synod_paxos::message::Message;
 use synod_paxos::types::{NodeId, Time, Window};
 use synod_server::replica::{Arrived, Heard, Role};
+use synod_server::trace::{Event as Traced, What};
 
 /// What may happen next.
 enum Event {
@@ -113,7 +113,7 @@ pub struct Outcome {
     /// How many requests were answered.
     pub answered: u64,
     /// What happened, if it was to be recorded.
-    pub record: Vec<String>,
+    pub record: Vec<Traced>,
     /// A fingerprint of everything that happened: equal seeds have equal ones.
     pub fingerprint: u64,
 }
@@ -164,9 +164,10 @@ impl World {
             (NodeId(id), founder)
         });
         let founding = formation::Plan::new(Window::new(plan.window), founders);
+        let names = (1..=plan.replicas).map(|id| (NodeId(id), format!("n{id}"))).collect();
         let mut world = World {
             now: Time(0),
-            stage: Arc::new(Stage::new(record)),
+            stage: Arc::new(Stage::new(names, record)),
             nodes: BTreeMap::new(),
             agenda: Agenda::default(),
             network: Network::new(plan.network),
@@ -353,7 +354,7 @@ impl World {
             self.clients[client].ask(number, &demand, via, &process.stepped, floor, now, &mut self.rng);
         match asked {
             Some(text) => {
-                self.tell(Some(via), || What::Asked { client: client as u32, text });
+                self.tell(Some(via), || What::Invoked { client: client as u64, text });
                 let patience = self.plan.clients.patience;
                 self.agenda.plan(self.now + patience, Event::Impatience { client, number });
                 self.settle(via);
@@ -389,7 +390,7 @@ impl World {
                     self.stage.inner().court.on_read_answered(id, floor, applied)
                 }
             };
-            self.tell(Some(id), || What::Answered { client: client as u32 });
+            self.tell(Some(id), || What::Answered { client: client as u64, text: String::new() });
             self.stage.inner().judge(judged);
             self.next_request(client);
         }
@@ -446,3 +447,30 @@ impl World {
 
 /// Roles, for chance to choose from.
 const ROLES: [Role; 3] = Role::ALL;
+
+/// What the world does to a cluster, and what must therefore happen somewhere in any large batch.
+pub const SOMETIMES: &[&str] = &[
+    "all killed at once",
+    "bad disk",
+    "bit rot",
+    "clean end",
+    "client lost patience",
+    "crash at a disk operation",
+    "disk wiped",
+    "full disk",
+    "links cut",
+    "lying disk",
+    "majority killed",
+    "member removal asked for",
+    "old messages replayed",
+    "power cut",
+    "process could not start",
+    "process killed",
+    "process paused",
+    "read-only disk",
+    "role forgot",
+    "role stopped",
+    "slow disk",
+    "slow links",
+    "wall clock jumped",
+];

@@ -2,7 +2,6 @@
 
 use super::host::{VirtualHost, Wish};
 use super::network::chance;
-use super::stage::Told as What;
 use super::{Event, World};
 use rand::RngExt;
 use std::collections::BTreeSet;
@@ -14,6 +13,7 @@ use synod_paxos::formation::FormationMessage;
 use synod_paxos::message::Message;
 use synod_paxos::types::{NodeId, Time};
 use synod_server::replica::{Arrived, Heard, Life, Links, Place, ReplicaConfig, RoleFault, State, Stepped};
+use synod_server::trace::What;
 use synod_storage::disk::Survivors;
 
 /// A replica at work.
@@ -47,6 +47,16 @@ pub(super) enum Fate {
     Power(Survivors),
     /// It is empty from now on.
     Wiped,
+}
+
+impl Fate {
+    fn describe(self) -> &'static str {
+        match self {
+            Fate::Kept => "killed",
+            Fate::Power(_) => "the power goes",
+            Fate::Wiped => "killed, its disk wiped",
+        }
+    }
 }
 
 impl Process {
@@ -92,7 +102,7 @@ impl World {
             Ok(Ok(stepped)) => stepped,
             Ok(Err(error)) => {
                 self.count("process could not start");
-                self.tell(Some(id), || What::ProcessEnded { why: error.to_string() });
+                self.tell(Some(id), || What::Process { up: false, text: error.to_string() });
                 if self.nodes[&id].disk.faulty.crashed() {
                     let fate = self.doom(id);
                     self.bury(id, fate);
@@ -104,7 +114,7 @@ impl World {
         };
         let process = Process { id, life, stepped, host, workers: Vec::new(), core: None, next_worker: 0 };
         self.node(id).process = Some(process);
-        self.tell(Some(id), || What::ProcessStarted);
+        self.tell(Some(id), || What::Process { up: true, text: String::new() });
         self.after(0, Event::Core { node: id, life, tick: true });
         for peer in self.nodes.keys().copied().filter(|&peer| peer != id).collect::<Vec<_>>() {
             if self.network.reaches(id, peer) && self.network.reaches(peer, id) {
@@ -125,7 +135,7 @@ impl World {
         if self.node(id).process.take().is_none() {
             return self.bury(id, fate);
         }
-        self.tell(Some(id), || What::ProcessEnded { why: format!("{fate:?}") });
+        self.tell(Some(id), || What::Process { up: false, text: fate.describe().into() });
         for client in 0..self.clients.len() {
             if self.clients[client].waits().is_some_and(|(via, _)| via == id) {
                 self.clients[client].give_up(&mut self.history);
@@ -341,7 +351,7 @@ impl World {
     pub(super) fn send(&mut self, from: NodeId, to: NodeId, message: Message, sent: Time) {
         let fate = self.network.fate(from, to, &mut self.rng);
         if fate.is_empty() {
-            return self.tell(Some(from), || What::Lost { to, message: format!("{message:?}") });
+            return; // the trace shows what was sent and never received
         }
         let together = self.are_together(from, to);
         if !together {

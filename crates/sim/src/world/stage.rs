@@ -7,6 +7,7 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 use synod_paxos::types::{NodeId, Prefix, Time, VoterId};
 use synod_server::replica::Observation;
+use synod_server::trace::{Event, Names, What};
 
 /// What the world itself has to know of a replica's memory, to ration what is forgotten.
 #[derive(Clone, Copy, Debug, Default)]
@@ -33,17 +34,19 @@ pub struct Inner {
     pub holdings: BTreeMap<NodeId, Holdings>,
     /// Who leads, as far as they say.
     pub leader: Option<NodeId>,
-    record: Option<Vec<String>>,
+    names: Names,
+    record: Option<Vec<Event>>,
 }
 
 impl Stage {
     /// At time 0. With `record`, everything is written down.
-    pub fn new(record: bool) -> Stage {
+    pub fn new(names: Names, record: bool) -> Stage {
         let inner = Inner {
             court: Court::new(),
             broken: None,
             holdings: BTreeMap::new(),
             leader: None,
+            names,
             record: record.then(Vec::new),
         };
         Stage { now: AtomicU64::new(0), inner: Mutex::new(inner) }
@@ -70,27 +73,26 @@ impl Stage {
         let inner = &mut *self.inner();
         inner.note(node, observation);
         if let Some(record) = &mut inner.record {
-            record.extend(describe(now, node, observation));
+            record.extend(Event::of(now.0, node, &inner.names, observation));
         }
         let judged = inner.court.see(now, node, observation);
         inner.judge(judged);
     }
 
     /// Something that no replica can see.
-    pub fn tell(&self, node: Option<NodeId>, what: impl FnOnce() -> Told) {
+    pub fn tell(&self, node: Option<NodeId>, what: impl FnOnce() -> What) {
         let now = self.now();
-        if let Some(record) = &mut self.inner().record {
-            record.push(format!(
-                "{:>12} {} {:?}",
-                now.0,
-                node.map_or("--".into(), |n| n.to_string()),
-                what()
-            ));
+        let inner = &mut *self.inner();
+        if let Some(record) = &mut inner.record {
+            record.push(match node {
+                Some(node) => Event::at(now.0, inner.names.place(node), what()),
+                None => Event::everywhere(now.0, what()),
+            });
         }
     }
 
     /// What happened, if it was to be written down.
-    pub fn take_record(&self) -> Vec<String> {
+    pub fn take_record(&self) -> Vec<Event> {
         self.inner().record.take().unwrap_or_default()
     }
 }
@@ -126,57 +128,4 @@ impl Inner {
             _ => {}
         }
     }
-}
-
-fn describe(now: Time, node: NodeId, observation: &Observation<'_>) -> Option<String> {
-    use synod_paxos::message::Message;
-    let text = match observation {
-        Observation::Sent {
-            message: Message::Progress(_) | Message::HeartbeatReply { .. } | Message::Heartbeat { .. },
-            ..
-        } => return None,
-        Observation::Received {
-            message: Message::Progress(_) | Message::HeartbeatReply { .. } | Message::Heartbeat { .. },
-            ..
-        } => return None,
-        Observation::Sent { to, message } => format!("-> {to:?} {message:?}"),
-        Observation::Received { from, message } => format!("<- {from:?} {message:?}"),
-        Observation::Formed { genesis, member } => format!("formed {genesis:?} {member}"),
-        Observation::Role { role, up } => format!("role {role:?} {up}"),
-        Observation::Restored { acceptor } => format!(
-            "restored {} promised {:?} highest {} trimmed {}",
-            acceptor.id(),
-            acceptor.promised(),
-            acceptor.highest(),
-            acceptor.trimmed()
-        ),
-        Observation::Persisted { voter, records } => format!("persisted {voter} {records:?}"),
-        Observation::Applied { slot, value, .. } => format!("applied {slot} {value:?}"),
-        Observation::Loaded { applied, .. } => format!("loaded {applied}"),
-        Observation::Covered { durable } => format!("covered {durable}"),
-        Observation::Leads { ballot, begins } => format!("leads {ballot} {begins}"),
-        Observation::Note { kind, text } => format!("note {kind} {text}"),
-    };
-    Some(format!("{:>12} {node} {text}", now.0))
-}
-
-/// What only the world sees.
-#[derive(Debug)]
-pub enum Told {
-    /// A process started.
-    ProcessStarted,
-    /// A process ended, or could not start.
-    ProcessEnded { why: String },
-    /// Something goes wrong.
-    Fault { text: String },
-    /// Something works again.
-    Healed { text: String },
-    /// A client asked.
-    Asked { client: u32, text: String },
-    /// A client's request ended.
-    Answered { client: u32 },
-    /// A message got lost.
-    Lost { to: NodeId, message: String },
-    /// An invariant is broken.
-    Broken { invariant: String, clause: String, why: String },
 }

@@ -24,7 +24,7 @@ mod words;
 use lanes::Lanes;
 use std::time::Duration;
 pub use synod_paxos::types::Slot;
-use synod_server::trace::{Event, What};
+use synod_server::trace::Event;
 
 /// What to show, and how.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -100,13 +100,6 @@ pub fn diagram(events: impl IntoIterator<Item = Event>, options: Options) -> Res
         return Err(ViewError::NoSuchNode { name: name.clone(), known });
     }
     Ok(Diagram { events, lanes, options })
-}
-
-impl Diagram {
-    /// Does the trace tell of a broken invariant?
-    pub fn is_broken(&self) -> bool {
-        self.events.iter().any(|event| matches!(event.what, What::Broken { .. }))
-    }
 }
 
 #[cfg(test)]

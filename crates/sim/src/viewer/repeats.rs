@@ -2,6 +2,7 @@
 //!
 //! The protocol repeats whatever is not answered, so a replica that is gone is told the same thing ten times a
 //! second. The first line says so; the others are left out until something happens that changes who is there.
+//! And what is said to several replicas one after the other leaves together.
 
 use super::flights::{Head, Row};
 use super::lanes::Lane;
@@ -33,6 +34,11 @@ pub(super) fn fold<'a>(rows: BTreeMap<usize, Row<'a>>) -> Vec<Line<'a>> {
     let mut lines: Vec<Line<'a>> = Vec::with_capacity(rows.len());
     let mut in_vain: HashMap<Look<'a>, usize> = HashMap::new();
     for (place, row) in rows {
+        let Some(row) = join(lines.last_mut(), row) else {
+            let joined = lines.len() - 1;
+            in_vain.retain(|_, line| *line != joined); // it looks otherwise now
+            continue;
+        };
         let first = match &row {
             Row::Mark(event) => {
                 if matches!(event.what, What::Process { .. } | What::Fault { .. } | What::Leads { .. }) {
@@ -62,6 +68,20 @@ pub(super) fn fold<'a>(rows: BTreeMap<usize, Row<'a>>) -> Vec<Line<'a>> {
         }
     }
     lines
+}
+
+/// Lets a message leave with the line before, if that is the same one to somebody else; returns the row if not.
+fn join<'a>(before: Option<&mut Line<'a>>, row: Row<'a>) -> Option<Row<'a>> {
+    if let Some(Line { row: Row::Arrow { from, heads, message }, again: None, .. }) = before
+        && let Row::Arrow { from: too, heads: more, message: same } = &row
+        && from == too
+        && message == same
+        && more.iter().all(|(to, _)| heads.iter().all(|(known, _)| known != to))
+    {
+        heads.extend(more);
+        return None;
+    }
+    Some(row)
 }
 
 fn look<'a>(row: &Row<'a>) -> Option<Look<'a>> {

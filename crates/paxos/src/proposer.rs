@@ -93,6 +93,8 @@ pub struct Proposer {
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 struct Reign {
     ballot: Ballot,
+    /// When phase 1 began.
+    began: Time,
     /// The first slot that this ballot proposes.
     from: Slot,
     promises: BTreeMap<VoterId, Promise>,
@@ -234,6 +236,7 @@ impl Proposer {
         let ballot = Ballot { round: self.round, node: self.node, generation };
         self.reign = Some(Reign {
             ballot,
+            began: now,
             from,
             promises: BTreeMap::new(),
             asked: BTreeMap::new(),
@@ -400,6 +403,7 @@ impl Proposer {
         let mut effects = Vec::new();
         let trimmed = promised.trimmed;
         let found = promised.found.cloned();
+        let missing = promised.missing;
         let constrained_above = promised.last.is_some_and(|last| last > slot);
         let reign = self.reign.as_mut().expect("checked above");
         if !reign.leads {
@@ -407,6 +411,9 @@ impl Proposer {
             effects.push(Effect::Leads(reign.ballot));
         }
         if trimmed.contains(slot) && !is(Mutant::ProposesTrimmedSlots) {
+            if missing && now.since(reign.began) < self.options.retry {
+                return (!effects.is_empty()).then_some(effects); // those who are still to answer may remember
+            }
             // Chosen, but what is chosen there these acceptors no longer know: nothing may be proposed
             // below a trim point. This replica's learner has to come by first; the window sees to that,
             // and the announcement tells it that there is something to fetch.
@@ -495,8 +502,10 @@ impl Proposer {
 struct Promised<'a> {
     /// The value of the highest-ballot acceptance.
     found: Option<&'a Value>,
-    /// The highest trim point.
+    /// How far too few of them remember; empty if enough do.
     trimmed: Prefix,
+    /// There are voters that have not promised yet.
+    missing: bool,
     /// The last slot in which anything was accepted.
     last: Option<Slot>,
 }
@@ -520,14 +529,22 @@ impl Reign {
         if promises.len() + usize::from(is(Mutant::MinorityPromises)) < configuration.majority() {
             return None;
         }
-        let acceptances = promises.iter().filter_map(|promise| promise.accepted.get(&slot));
+        // Who trimmed the slot has nothing to say of it. That matters only if those who have not are too few: if
+        // they are a majority themselves, they know what may be proposed (P2c), though somebody else forgot.
+        let remembering = promises.iter().filter(|promise| !promise.trimmed.contains(slot));
+        let trimmed = match remembering.clone().count() >= configuration.majority() {
+            true => Prefix::EMPTY,
+            false => promises.iter().map(|promise| promise.trimmed).max().unwrap_or_default(),
+        };
+        let acceptances = remembering.filter_map(|promise| promise.accepted.get(&slot));
         Some(Promised {
             found: if is(Mutant::HighestValueWins) {
                 acceptances.map(|(_, value)| value).max_by_key(|value| value.len())
             } else {
                 acceptances.max_by_key(|(ballot, _)| *ballot).map(|(_, value)| value)
             },
-            trimmed: promises.iter().map(|promise| promise.trimmed).max().unwrap_or_default(),
+            trimmed,
+            missing: promises.len() < configuration.len(),
             last: promises.iter().filter_map(|p| p.accepted.last_key_value()).map(|(&slot, _)| slot).max(),
         })
     }

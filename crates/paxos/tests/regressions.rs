@@ -121,6 +121,32 @@ fn pms_32_a_leader_that_jumps_over_trimmed_slots_says_so() {
     assert_eq!((learner.known(), learner.chosen()), (Prefix(9), Prefix::EMPTY));
 }
 
+/// n3 trimmed slot 1, and then lost its store. The others' logs still hold what was chosen there: the new leader asks
+/// them, instead of waiting for somebody to have it.
+#[test]
+fn pms_32_who_trimmed_a_slot_does_not_hide_what_others_remember_of_it() {
+    let membership = Membership::genesis(&genesis(3, 4));
+    let configurations = membership.configurations().clone();
+    let mut proposer = Proposer::new(N1, Generation(1), proposer::Options::default(), configurations.clone());
+    proposer.on_applied(configurations, (1..=3).map(NodeId).collect());
+    proposer.campaign(Time(0)).expect("the first slot has voters");
+    let value = Value::batch(&[command(1, 1, 1)]);
+    let found = || vec![Acceptance { slot: Slot(1), ballot: ballot(1, 2), value: value.clone() }];
+    let mut told = Vec::new();
+    for (node, trimmed, accepted) in
+        [(3, Prefix(1), Vec::new()), (1, Prefix::EMPTY, found()), (2, Prefix::EMPTY, found())]
+    {
+        let ours = proposer.ballot().expect("it campaigns");
+        told.extend(proposer.on_promise(ours, voter(node), Slot(1), None, trimmed, accepted, Time(1)));
+        told.extend(proposer.tick(Time(1)));
+    }
+    let proposed = messages(told).into_iter().find_map(|(_, message)| match message {
+        Message::Accept { slot: Slot(1), value, .. } => Some(value),
+        _ => None,
+    });
+    assert_eq!(proposed, Some(value));
+}
+
 /// n2 was told by n3 that a leader lives. It must not say so to the next who asks as if it had heard it: the
 /// rumour would go round for ever after the leader is dead.
 #[test]

@@ -4,6 +4,7 @@
 //! ([`synod_paxos::mutants`]).
 
 use crate::batch::{self, Options};
+use crate::judges::Broken;
 use crate::world::plan::Plan;
 use crate::world::{self};
 use synod_paxos::mutants::{self, Mutant};
@@ -82,16 +83,26 @@ pub struct Caught {
     pub clause: &'static str,
 }
 
-/// Looks for a seed, of at most `seeds` from `first` on, that catches the mutant.
+/// Looks for a seed, of at most `seeds` from `first` on, that catches the mutant. One that finds fault with synod as
+/// it is proves nothing, and is passed over.
 pub fn hunt(entry: &Entry, first: u64, seeds: u64) -> Option<Caught> {
-    let one = |seed| {
-        mutants::set(Some(entry.mutant));
-        let outcome = world::run(&Plan::of(seed), false);
-        mutants::set(None);
-        outcome
-    };
-    let options = Options { failures: 1, ..Options::default() };
-    let report = batch::run_with(first..first + seeds, options, one, |_, _| {});
-    let (seed, broken) = report.failures.first()?;
-    Some(Caught { seed: *seed, after: seed - first + 1, invariant: broken.invariant, clause: broken.clause })
+    let last = first.saturating_add(seeds);
+    let mut from = first;
+    while from < last {
+        let one = |seed| {
+            mutants::set(Some(entry.mutant));
+            let outcome = world::run(&Plan::of(seed), false);
+            mutants::set(None);
+            outcome
+        };
+        let options = Options { failures: 1, ..Options::default() };
+        let report = batch::run_with(from..last, options, one, |_, _| {});
+        let (seed, broken) = report.failures.first()?;
+        if world::run(&Plan::of(*seed), false).broken.is_none() {
+            let Broken { invariant, clause, .. } = *broken;
+            return Some(Caught { seed: *seed, after: seed - first + 1, invariant, clause });
+        }
+        from = seed + 1;
+    }
+    None
 }

@@ -251,6 +251,8 @@ fn pms_10_nothing_is_proposed_below_a_trim_point() {
     proposer.on_submit(vec![command(1, 1)]);
     proposer.on_promise(ballot, voter(1), Slot(1), None, Prefix::EMPTY, Vec::new(), START);
     let effects = proposer.on_promise(ballot, voter(2), Slot(1), None, Prefix(2), Vec::new(), START);
+    assert_eq!(proposals(&effects), [], "the third may remember");
+    let effects = proposer.tick(START + proposer::Options::default().retry);
     assert_eq!(proposals(&effects).first().map(|(slot, ..)| *slot), Some(3));
 }
 

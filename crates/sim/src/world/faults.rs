@@ -16,7 +16,8 @@ use std::collections::BTreeSet;
 use std::time::Duration;
 use synod_kv::{CompactRequest, Request, Revision};
 use synod_paxos::membership::Change;
-use synod_paxos::types::{NodeId, Prefix, Slot};
+use synod_paxos::message::Message;
+use synod_paxos::types::{Ballot, Generation, NodeId, Prefix, Slot};
 use synod_server::replica::{Memory, RandomFaults, Role, RoleFault};
 use synod_server::trace::What;
 use synod_storage::disk::{CrashPoint, FaultRates, Survivors};
@@ -185,6 +186,7 @@ impl World {
                 self.repair_later(id, fault.lasts);
             }
             Mishap::Rot => self.rot(id, &fault, rng),
+            Mishap::Campaign => self.campaign(id),
             Mishap::ChangeMembers => self.change_members(id),
             Mishap::Checkpoint => {
                 if let Some(process) = &self.nodes[&id].process {
@@ -355,6 +357,16 @@ impl World {
         // Whether or not anything was lost is found out at the start; until then it counts as forgotten.
         self.stage.inner().holdings.remove(&id);
         self.start_later(id, fault.lasts);
+    }
+
+    /// A replica is told to take over, by a leader that never was. Once may be harmless; so some do it again and again.
+    fn campaign(&mut self, id: NodeId) {
+        let round = self.stage.inner().round;
+        let ballot = Ballot { round, node: NodeId(u64::MAX), generation: Generation(0) };
+        for delay in [0, 3_000, 6_000, 30_000] {
+            self.after(delay, Event::Deliver { from: id, to: id, message: Message::HandOver { ballot } });
+        }
+        self.count("campaign out of turn");
     }
 
     /// One member is removed and comes back, over and over.

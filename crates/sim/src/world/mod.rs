@@ -453,6 +453,7 @@ pub const SOMETIMES: &[&str] = &[
     "all killed at once",
     "bad disk",
     "bit rot",
+    "campaign out of turn",
     "clean end",
     "client lost patience",
     "crash at a disk operation",

@@ -155,6 +155,8 @@ pub enum Mishap {
     LyingDisk,
     /// Bits of a file flip while the server is down (D7).
     Rot,
+    /// Somebody campaigns out of turn (PMS-24).
+    Campaign,
     /// A member is removed, and comes back (M1).
     ChangeMembers,
     /// A checkpoint is taken now.
@@ -181,8 +183,9 @@ fn mishap(rng: &mut ChaCha8Rng, forgetful: bool) -> Mishap {
         30..36 => Mishap::Kill,
         36..39 => Mishap::KillAll { power: rng.random_bool(0.5) },
         39..41 => Mishap::KillMajority,
-        41..45 => Mishap::Shutdown,
-        45..56 => Mishap::StopRole { role, memory },
+        41..44 => Mishap::Shutdown,
+        44..49 => Mishap::Campaign,
+        49..56 => Mishap::StopRole { role, memory },
         56..58 => Mishap::RandomRoles,
         58..62 => Mishap::Pause,
         62..64 => Mishap::Jump { seconds: rng.random_range(-100_000..100_000) },

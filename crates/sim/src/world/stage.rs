@@ -34,6 +34,8 @@ pub struct Inner {
     pub holdings: BTreeMap<NodeId, Holdings>,
     /// Who leads, as far as they say.
     pub leader: Option<NodeId>,
+    /// The highest round that anybody led in.
+    pub round: u64,
     names: Names,
     record: Option<Vec<Event>>,
 }
@@ -46,6 +48,7 @@ impl Stage {
             broken: None,
             holdings: BTreeMap::new(),
             leader: None,
+            round: 0,
             names,
             record: record.then(Vec::new),
         };
@@ -119,7 +122,10 @@ impl Inner {
                     }
                 }
             }
-            Observation::Leads { begins: true, .. } => self.leader = Some(node),
+            Observation::Leads { begins: true, ballot } => {
+                self.leader = Some(node);
+                self.round = self.round.max(ballot.round);
+            }
             // A replica's own code never panics, whatever happens to it (DESIGN 5.8).
             Observation::Note { kind: "role-failed", text } if text.contains("panicked") => {
                 let why = format!("{node}: {text}");

@@ -300,7 +300,7 @@ impl Learner {
             }
             // A proposal of a lower ballot may be another value (PMS-3); of a higher one it cannot (PMS-9).
             match self.proposals.get(&slot) {
-                Some((ballot, value)) if *ballot >= word.ballot => {
+                Some((ballot, value)) if *ballot >= word.ballot || is(Mutant::VouchesForAnyBallot) => {
                     let value = value.clone();
                     self.release(slot, value, effects);
                 }

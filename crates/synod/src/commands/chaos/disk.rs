@@ -10,8 +10,8 @@ use std::process::{Command, Stdio};
 
 use tempfile::TempDir;
 
-/// Room for a server's log and store as they are after hours of chaos, and little more.
-const MEBIBYTES: usize = 512;
+/// Room for a server's log and store as they are after hours of chaos, and little more; in MiB.
+pub(super) const ROOM: u64 = 512;
 /// What takes up the room.
 const FILLER: &str = "filler";
 
@@ -21,11 +21,11 @@ pub(super) struct SmallDisk {
 }
 
 impl SmallDisk {
-    /// Mounts one.
+    /// Mounts one of so many MiB.
     ///
     /// # Errors
     /// If this process may not.
-    pub(super) fn mount() -> Result<Self, String> {
+    pub(super) fn mount(room: u64) -> Result<Self, String> {
         if !rustix::process::geteuid().is_root() {
             return Err("mounting a small disk needs root".to_owned());
         }
@@ -33,7 +33,7 @@ impl SmallDisk {
             .prefix("synod-chaos-disk-")
             .tempdir()
             .map_err(|error| format!("cannot make a temporary folder: {error}"))?;
-        let size = format!("size={MEBIBYTES}m,mode=0700");
+        let size = format!("size={room}m,mode=0700");
         run(Command::new("mount").args(["-t", "tmpfs", "-o", &size, "synod-chaos"]).arg(folder.path()))?;
         Ok(Self { folder })
     }
@@ -93,12 +93,12 @@ mod tests {
 
     #[test]
     fn a_full_disk_takes_nothing_more_until_it_is_freed() {
-        let disk = match SmallDisk::mount() {
+        let disk = match SmallDisk::mount(16) {
             Ok(disk) => disk,
             Err(why) => return eprintln!("skipped: {why}"),
         };
         let path = disk.path().to_owned();
-        assert!(disk.fill().unwrap() > (MEBIBYTES as u64 - 8) << 20);
+        assert!(disk.fill().unwrap() > 15 << 20);
         let error = fs::write(path.join("more"), b"more").unwrap_err();
         assert_eq!(error.kind(), ErrorKind::StorageFull);
         disk.free().unwrap();

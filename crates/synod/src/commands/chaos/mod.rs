@@ -172,7 +172,7 @@ impl Args {
         let mut skipped = Vec::new();
         let mut disk = None;
         if kinds.contains(&Kind::DiskFull) {
-            match SmallDisk::mount() {
+            match SmallDisk::mount(disk::ROOM) {
                 Ok(mounted) => disk = Some((seed as usize % self.servers(), mounted)),
                 Err(why) => {
                     kinds.retain(|&kind| kind != Kind::DiskFull);

@@ -11,6 +11,7 @@ pub(crate) mod get;
 pub(crate) mod member;
 pub(crate) mod put;
 pub(crate) mod server;
+pub(crate) mod sim;
 pub(crate) mod status;
 pub(crate) mod trace;
 pub(crate) mod txn;

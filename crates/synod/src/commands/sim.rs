@@ -15,7 +15,7 @@ use synod_sim::world::plan::Plan;
 use synod_sim::world::{self, Outcome};
 
 use crate::duration;
-use crate::failed::{Failed, Why};
+use crate::failed::Failed;
 use crate::options::Context;
 use crate::output;
 
@@ -74,13 +74,13 @@ pub(crate) struct Args {
 }
 
 /// Runs it.
-pub(crate) fn run(args: Args, _context: &Context) -> Result<(), Failed> {
+pub(crate) fn run(args: &Args, context: &Context) -> Result<(), Failed> {
     // What panics in there is a finding, and told as such.
     std::panic::set_hook(Box::new(|_| {}));
     let one = args.trace || args.shrink || args.trace_file.is_some();
     match args.seed {
-        Some(seed) if one || (args.seeds.is_none() && args.time.is_none()) => look_at(seed, &args),
-        _ => run_many(&args),
+        Some(seed) if one || (args.seeds.is_none() && args.time.is_none()) => look_at(seed, args, context),
+        _ => run_many(args),
     }
 }
 
@@ -102,35 +102,36 @@ fn run_many(args: &Args) -> Result<(), Failed> {
     tell(&report, args)?;
     let never = report.never();
     if let Some((seed, _)) = report.failures.first() {
-        let why = format!("{} of {} seeds failed", report.failures.len(), report.seeds);
-        return Err(Failed::new(Why::Wrong, why).hint(format!("synod sim --seed {seed} --trace")));
+        output::tell(format!("see what happened: synod sim --seed {seed} --trace\n"));
+        return Err(Failed::wrong());
     }
     if !never.is_empty() {
-        let why = format!("in {} seeds it never happened that: {}", report.seeds, never.join(", "));
-        return Err(Failed::new(Why::Wrong, why));
+        let never = never.join(", ");
+        output::tell(format!(
+            "too kind to prove anything, in {} seeds it never happened: {never}\n",
+            report.seeds
+        ));
+        return Err(Failed::wrong());
     }
     Ok(())
 }
 
 fn tell(report: &Report, args: &Args) -> Result<(), Failed> {
-    let mut out = io::stdout().lock();
-    let told = (|| {
-        if args.sometimes {
-            for (what, count) in &report.sometimes {
-                writeln!(out, "{count:>10}  {what}")?;
-            }
+    let mut text = String::new();
+    if args.sometimes {
+        for (what, count) in &report.sometimes {
+            text += &format!("{count:>10}  {what}\n");
         }
-        for (seed, broken) in &report.failures {
-            writeln!(out, "seed {seed}: {broken}")?;
-        }
-        writeln!(out, "{report}")?;
-        writeln!(out, "{} failed", report.failures.len())
-    })();
-    told.map_err(output::failed)
+    }
+    for (seed, broken) in &report.failures {
+        text += &format!("seed {seed}: {broken}\n");
+    }
+    text += &format!("{report}\n{} failed\n", report.failures.len());
+    output::emit(text)
 }
 
 /// One seed, closely.
-fn look_at(seed: u64, args: &Args) -> Result<(), Failed> {
+fn look_at(seed: u64, args: &Args, context: &Context) -> Result<(), Failed> {
     let mut plan = Plan::of(seed);
     if args.shrink {
         let began = Instant::now();
@@ -143,39 +144,39 @@ fn look_at(seed: u64, args: &Args) -> Result<(), Failed> {
             }
         });
         let Some(smaller) = smaller else {
-            return Err(Failed::new(Why::Usage, format!("seed {seed} does not fail: there is nothing to shrink")));
+            return Err(Failed::new(format!("seed {seed} does not fail: there is nothing to shrink")));
         };
         plan = smaller;
-        println!("{plan:#?}");
+        output::emit(format!("{plan:#?}\n"))?;
     }
     let drawn = args.trace || args.shrink;
     let outcome = world::run(&plan, drawn || args.trace_file.is_some());
     if let Some(path) = &args.trace_file {
-        write(path, &outcome).map_err(|error| {
-            Failed::new(Why::Failed, format!("cannot write {}: {error}", path.display()))
-        })?;
+        write(path, &outcome)
+            .map_err(|error| Failed::new(format!("cannot write {}: {error}", path.display())))?;
     }
     let Outcome { broken, simulated, events, answered, record, fingerprint, .. } = outcome;
     if drawn {
         let options = viewer::Options {
             last: Some(args.last),
             width: WIDTH,
-            colour: io::stdout().is_terminal() && std::env::var_os("NO_COLOR").is_none(),
+            colour: context.colour,
             ..viewer::Options::default()
         };
-        let diagram = viewer::diagram(record, options)
-            .map_err(|error| Failed::new(Why::Failed, error.to_string()))?;
-        let mut out = io::stdout().lock();
-        write!(out, "{diagram}").map_err(output::failed)?;
+        let diagram = viewer::diagram(record, options).map_err(|error| Failed::new(error.to_string()))?;
+        output::emit(diagram.to_string())?;
     }
-    println!(
-        "seed {seed}: {} replicas, {:.1} simulated seconds, {events} events, {answered} requests answered, fingerprint {fingerprint:016x}",
+    let seconds = simulated.as_secs_f64();
+    output::emit(format!(
+        "seed {seed}: {} replicas, {seconds:.1} simulated seconds, {events} events, {answered} requests answered, fingerprint {fingerprint:016x}\n",
         plan.replicas,
-        simulated.as_secs_f64()
-    );
+    ))?;
     match broken {
         None => Ok(()),
-        Some(broken) => Err(Failed::new(Why::Wrong, format!("seed {seed}: {broken}"))),
+        Some(broken) => {
+            output::tell(format!("seed {seed}: {broken}\n"));
+            Err(Failed::wrong())
+        }
     }
 }
 

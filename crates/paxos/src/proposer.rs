@@ -108,6 +108,9 @@ struct Reign {
     chosen: Prefix,
     /// What of `chosen` the learners were told.
     announced: Prefix,
+    /// The first slot that was jumped over, because too few of those who had promised remembered it. It lies behind
+    /// what is learned here.
+    jumped: Option<Slot>,
     leads: bool,
 }
 
@@ -208,6 +211,7 @@ impl Proposer {
             reign.announced = self.chosen;
         }
         reign.flights = reign.flights.split_off(&self.chosen.next());
+        reign.jumped = reign.jumped.filter(|&slot| !self.chosen.contains(slot));
         reign.count();
     }
 
@@ -244,6 +248,7 @@ impl Proposer {
             flights: BTreeMap::new(),
             chosen: Prefix::before(from),
             announced: Prefix::before(from),
+            jumped: None,
             leads: false,
         });
         Some(self.ask(from, now))
@@ -343,6 +348,10 @@ impl Proposer {
     /// will carry it. To be called after each turn of input, so that what arrived together is batched.
     pub fn flush(&mut self, now: Time) -> Vec<Effect> {
         let mut effects = Vec::new();
+        if self.can_go_back() {
+            self.again = true;
+            self.reign = None;
+        }
         if self.again
             && let Some(campaign) = self.campaign(now)
         {
@@ -380,10 +389,19 @@ impl Proposer {
             let message = Message::Accept { ballot: reign.ballot, slot, value, chosen };
             effects.push(Effect::Send { to, message });
         }
-        let next = reign.next;
+        let next = reign.jumped.unwrap_or(reign.next);
         effects.extend(self.ask(next, now));
         effects.extend(self.flush(now));
         effects
+    }
+
+    /// Does a majority remember by now what was jumped over? Perhaps nobody else does, when a store was lost. It
+    /// takes a new ballot to propose there: this one has called those slots chosen.
+    fn can_go_back(&self) -> bool {
+        let Some(reign) = &self.reign else { return false };
+        let Some(slot) = reign.jumped else { return false };
+        let promised = self.configurations.at(slot).and_then(|voters| reign.promised_for(slot, voters));
+        promised.is_some_and(|promised| !promised.trimmed.contains(slot))
     }
 
     /// Proposes in the next slot, if that is allowed and there is something to propose.
@@ -417,6 +435,7 @@ impl Proposer {
             // Chosen, but what is chosen there these acceptors no longer know: nothing may be proposed
             // below a trim point. This replica's learner has to come by first; the window sees to that,
             // and the announcement tells it that there is something to fetch.
+            reign.jumped = Some(slot);
             reign.from = trimmed.next();
             reign.next = trimmed.next();
             reign.chosen = trimmed;

@@ -147,6 +147,31 @@ fn pms_32_who_trimmed_a_slot_does_not_hide_what_others_remember_of_it() {
     assert_eq!(proposed, Some(value));
 }
 
+/// As above, but n2 answers only when the leader has jumped over slot 1 already. It goes back, with a new ballot.
+#[test]
+fn pms_32_a_leader_goes_back_for_what_it_jumped_over_and_others_remember() {
+    let membership = Membership::genesis(&genesis(3, 4));
+    let configurations = membership.configurations().clone();
+    let mut proposer = Proposer::new(N1, Generation(1), proposer::Options::default(), configurations.clone());
+    proposer.on_applied(configurations, (1..=3).map(NodeId).collect());
+    proposer.campaign(Time(0)).expect("the first slot has voters");
+    let value = Value::batch(&[command(1, 1, 1)]);
+    let found = || vec![Acceptance { slot: Slot(1), ballot: ballot(1, 2), value: value.clone() }];
+    let first = ballot(1, 1);
+    proposer.on_promise(first, voter(3), Slot(1), None, Prefix(1), Vec::new(), Time(1));
+    proposer.on_promise(first, voter(1), Slot(1), None, Prefix::EMPTY, found(), Time(1));
+    let later = Time(0) + proposer::Options::default().retry;
+    let asked = messages(proposer.tick(later));
+    let missed = (vec![NodeId(2)], Message::Prepare { ballot: first, from: Slot(1) });
+    assert_eq!(proposer.leads(), Some(first), "it jumped");
+    assert!(
+        asked.contains(&missed) || messages(proposer.tick(later + Duration::from_secs(1))).contains(&missed)
+    );
+    let told = messages(proposer.on_promise(first, voter(2), Slot(1), None, Prefix::EMPTY, found(), later));
+    let again = Message::Prepare { ballot: ballot(2, 1), from: Slot(1) };
+    assert!(told.iter().any(|(_, message)| *message == again), "{told:?}");
+}
+
 /// n2 was told by n3 that a leader lives. It must not say so to the next who asks as if it had heard it: the
 /// rumour would go round for ever after the leader is dead.
 #[test]

@@ -411,8 +411,11 @@ impl World {
     pub(super) fn may_forget(&self, id: NodeId, log: bool, store: bool) -> bool {
         if self.plan.reckless {
             // All but one at most: the last one that remembers keeps a second cluster from being formed (R7).
-            let blank = self.nodes.keys().filter(|id| !self.stage.inner().holdings.contains_key(id)).count();
-            return blank + 2 <= self.nodes.len();
+            let inner = self.stage.inner();
+            let remembers = |other: &&NodeId| {
+                **other != id && inner.holdings.get(other).is_some_and(|held| held.trimmed.is_some())
+            };
+            return self.nodes.keys().filter(remembers).count() > 0;
         }
         self.survives(Some(id), log, store)
     }

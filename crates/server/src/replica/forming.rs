@@ -8,10 +8,13 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 use synod_paxos::formation::{Effect, Formation, FormationMessage, Outgoing};
 use synod_paxos::membership::{Genesis, Membership};
-use synod_paxos::types::{ClusterId, NodeId, Time};
+use synod_paxos::types::{ClusterId, NodeId, Time, VoterId};
 
 /// How often formation asks again.
 const ASK_EVERY: Duration = Duration::from_millis(100);
+
+/// How long to rest after the identity file could not be written.
+const BEGIN_AGAIN: Duration = Duration::from_secs(1);
 
 /// A newcomer's trouble. Its former self is a voter still, and dead.
 const JOINING: &str = "comes without its memory, and waits for a majority to admit it as a new voter";
@@ -35,9 +38,25 @@ struct State {
     joining: bool,
     problem: Option<String>,
     asked: Option<Time>,
-    /// The identity file could not be written: what formation believes to be durable may not be, so it says
-    /// nothing any more.
-    broken: Option<String>,
+    /// Why it says nothing at present.
+    broken: Option<Broken>,
+}
+
+/// Why formation is silent.
+enum Broken {
+    /// The identity file could not be written: what formation believes to be durable may not be. It begins again
+    /// with what is, as after a restart, once the disk can be written.
+    Disk { why: String, at: Time },
+    /// What this process learned is another cluster's. Only a restart helps.
+    Elsewhere(String),
+}
+
+impl Broken {
+    fn text(&self) -> &String {
+        match self {
+            Broken::Disk { why, .. } | Broken::Elsewhere(why) => why,
+        }
+    }
 }
 
 /// See the module. Cheap to clone: the peers' questions are answered from another task.
@@ -97,6 +116,7 @@ impl Forming {
     pub(crate) fn poll(&self, shared: &Arc<Shared>) -> Vec<Belonging> {
         let now = shared.now();
         let mut state = self.lock();
+        state.begin_again(shared, now);
         if state.broken.is_some() {
             return Vec::new();
         }
@@ -148,7 +168,7 @@ impl Forming {
     pub(crate) fn describe(&self) -> String {
         let state = self.lock();
         if let Some(broken) = &state.broken {
-            return broken.clone();
+            return broken.text().clone();
         }
         if state.formation.formed().is_some() {
             return "formed".into();
@@ -166,7 +186,7 @@ impl Forming {
     pub(crate) fn problem(&self) -> Option<String> {
         let state = self.lock();
         if state.broken.is_some() || state.formation.formed().is_some() {
-            return state.broken.clone();
+            return state.broken.as_ref().map(|broken| broken.text().clone());
         }
         if state.joining {
             return Some(JOINING.into()); // whoever else it waited for at first
@@ -177,6 +197,33 @@ impl Forming {
 }
 
 impl State {
+    /// After a failed write, now and then: begins again with what the disk holds for good.
+    fn begin_again(&mut self, shared: &Shared, now: Time) {
+        let Some(Broken::Disk { why, at }) = &mut self.broken else { return };
+        if now.since(*at) < BEGIN_AGAIN {
+            return;
+        }
+        *at = now;
+        let me = |incarnation| VoterId { node: shared.node, incarnation };
+        let restored = shared.home.reload().map_err(|error| error.to_string()).and_then(|()| {
+            let plan = shared.config.plan.clone();
+            match shared.home.formation() {
+                Some(state) => Formation::restore(me(shared.home.incarnation()), plan, state),
+                None => Formation::new(me(shared.home.incarnation()), plan),
+            }
+            .map_err(|error| error.to_string())
+        });
+        match restored {
+            Ok(formation) => {
+                self.formation = formation;
+                self.broken = None;
+                let effects = self.formation.start();
+                self.carry_out(shared, effects);
+            }
+            Err(error) => *why = format!("cannot read the identity file: {error}"),
+        }
+    }
+
     fn carry_out(&mut self, shared: &Shared, effects: Vec<Effect>) {
         for effect in effects {
             match effect {
@@ -184,8 +231,8 @@ impl State {
                     if let Err(error) = shared.home.save_formation(state, self.formation.formed()) {
                         // What follows depends on it and must not happen, now or later.
                         tracing::error!(%error, "formation stops");
-                        self.broken =
-                            Some(format!("cannot write the identity file: {error}; restart this server"));
+                        let why = format!("cannot write the identity file: {error}");
+                        self.broken = Some(Broken::Disk { why, at: shared.now() });
                         self.outbox.clear();
                         return;
                     }
@@ -217,9 +264,8 @@ impl State {
 
     fn take_part(&mut self, shared: &Shared, genesis: Genesis, durable: bool) {
         if self.genesis.as_ref().is_some_and(|other| other.cluster != genesis.cluster) {
-            // What this process learned so far is another cluster's.
-            self.broken =
-                Some(format!("belongs to cluster {} after all; restart this server", genesis.cluster));
+            let why = format!("belongs to cluster {} after all; restart this server", genesis.cluster);
+            self.broken = Some(Broken::Elsewhere(why));
             return;
         }
         shared.observe(&Observation::Formed { genesis: &genesis, member: durable });

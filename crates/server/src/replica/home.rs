@@ -190,6 +190,17 @@ impl Home {
         Ok(())
     }
 
+    /// After a write that failed: the identity is what the disk holds for good, whether that is the one before the
+    /// write or the one after it.
+    pub(crate) fn reload(&self) -> Result<(), HomeError> {
+        let _writing = self.writing.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut identity = self.lock();
+        if let Some(stored) = identity::load(&self.disk, Some(identity.node))? {
+            *identity = stored;
+        }
+        Ok(())
+    }
+
     /// The acceptor's memory is lost: begins another incarnation, with an empty log (rule R1).
     pub(crate) fn new_incarnation(&self) -> Result<(), HomeError> {
         let _writing = self.writing.lock().unwrap_or_else(PoisonError::into_inner);

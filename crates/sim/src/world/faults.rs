@@ -417,7 +417,14 @@ impl World {
             };
             return self.nodes.keys().filter(remembers).count() > 0;
         }
-        self.survives(Some(id), log, store)
+        !self.removal_pends() && self.survives(Some(id), log, store)
+    }
+
+    /// Was a removal asked for that is still to come? With one voter less, as many forgetful ones may be too many.
+    fn removal_pends(&self) -> bool {
+        let inner = self.stage.inner();
+        self.removed
+            .is_some_and(|node| inner.court.members().contains_key(&node) && !inner.court.was_removed(node))
     }
 
     /// Does every slot that some replica may still ask for rest on a store or on a majority of memories?

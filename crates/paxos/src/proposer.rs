@@ -93,8 +93,8 @@ pub struct Proposer {
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 struct Reign {
     ballot: Ballot,
-    /// When phase 1 began.
-    began: Time,
+    /// When the last part of a promise came in; at first, when phase 1 began.
+    heard: Time,
     /// The first slot that this ballot proposes.
     from: Slot,
     promises: BTreeMap<VoterId, Promise>,
@@ -240,7 +240,7 @@ impl Proposer {
         let ballot = Ballot { round: self.round, node: self.node, generation };
         self.reign = Some(Reign {
             ballot,
-            began: now,
+            heard: now,
             from,
             promises: BTreeMap::new(),
             asked: BTreeMap::new(),
@@ -308,6 +308,7 @@ impl Proposer {
         if promise.rest != Some(from) {
             return Vec::new(); // a repetition of a part that is here already
         }
+        reign.heard = now;
         promise.trimmed = promise.trimmed.max(trimmed);
         promise.rest = until.filter(|_| !is(Mutant::CountsPartOfPromise));
         for Acceptance { slot, ballot, value } in accepted {
@@ -429,7 +430,7 @@ impl Proposer {
             effects.push(Effect::Leads(reign.ballot));
         }
         if trimmed.contains(slot) && !is(Mutant::ProposesTrimmedSlots) {
-            if missing && now.since(reign.began) < self.options.retry {
+            if missing && now.since(reign.heard) < self.options.retry {
                 return (!effects.is_empty()).then_some(effects); // those who are still to answer may remember
             }
             // Chosen, but what is chosen there these acceptors no longer know: nothing may be proposed

@@ -212,10 +212,16 @@ impl World {
         if !self.is_alive(id, life) {
             return;
         }
+        let now = self.now;
         if let Some(until) = frozen {
+            if let (false, Some(process)) = (tick, self.node(id).process.as_mut()) {
+                if process.core != Some(now) {
+                    return; // another turn took this one's work
+                }
+                process.core = Some(until);
+            }
             return self.agenda.plan(until, Event::Core { node: id, life, tick });
         }
-        let now = self.now;
         let node = self.node(id);
         let Some(process) = node.process.as_mut() else { return };
         if !tick {

@@ -162,6 +162,7 @@ impl Supervisor {
 
     /// The proposer role has no thread: the core tells that it panicked.
     pub(crate) fn on_proposer_panic(&mut self, now: Time) {
+        self.shared.observe(&Observation::Role { role: Role::Proposer, up: false });
         let post = self.post(Role::Proposer);
         post.up = false;
         post.state = RoleState::Failed("it panicked; the log says where".into());
@@ -199,6 +200,9 @@ impl Supervisor {
             post.memory = Memory::Forget; // once forgotten, a later gentler stop brings nothing back
         }
         self.close(role);
+        if was_up && role == Role::Proposer {
+            self.shared.observe(&Observation::Role { role, up: false }); // the others' threads tell it as they end
+        }
         if was_up {
             let memory = if memory == Memory::Forget { ", memory lost" } else { "" };
             self.shared.event("role-stopped", format!("{} stopped{memory}", role.name()));

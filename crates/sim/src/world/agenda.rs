@@ -5,7 +5,7 @@ use std::collections::BinaryHeap;
 use synod_paxos::types::Time;
 
 /// See the module.
-pub struct Agenda<E> {
+pub(super) struct Agenda<E> {
     heap: BinaryHeap<Reverse<Entry<E>>>,
     planned: u64,
 }
@@ -44,18 +44,18 @@ impl<E> Default for Agenda<E> {
 
 impl<E> Agenda<E> {
     /// Plans `event`.
-    pub fn plan(&mut self, at: Time, event: E) {
+    pub(super) fn plan(&mut self, at: Time, event: E) {
         self.planned += 1;
         self.heap.push(Reverse(Entry { at, number: self.planned, event }));
     }
 
     /// The next event.
-    pub fn next(&mut self) -> Option<(Time, E)> {
+    pub(super) fn next(&mut self) -> Option<(Time, E)> {
         self.heap.pop().map(|Reverse(entry)| (entry.at, entry.event))
     }
 
     /// How many were planned so far.
-    pub fn planned(&self) -> u64 {
+    pub(super) fn planned(&self) -> u64 {
         self.planned
     }
 }

@@ -62,7 +62,7 @@ enum Want {
 }
 
 /// One client.
-pub struct Client {
+pub(super) struct Client {
     id: u32,
     asked: Option<Asked>,
     /// How many requests it still has.
@@ -71,8 +71,18 @@ pub struct Client {
     seen: Vec<u64>,
 }
 
+/// Where and when a client asks.
+pub(super) struct Counter<'a> {
+    /// The replica.
+    pub(super) via: NodeId,
+    pub(super) stepped: &'a Stepped,
+    /// What a read that arrives now must at least see.
+    pub(super) floor: Prefix,
+    pub(super) now: Time,
+}
+
 /// What came of looking after a client.
-pub enum Progress {
+pub(super) enum Progress {
     /// It still waits, or has nothing to wait for.
     Nothing,
     /// A write was answered.
@@ -85,34 +95,31 @@ pub enum Progress {
 
 impl Client {
     /// A client of so many requests.
-    pub fn new(id: u32, demand: &Demand) -> Client {
+    pub(super) fn new(id: u32, demand: &Demand) -> Client {
         Client { id, asked: None, left: demand.requests, seen: vec![0; demand.keys as usize] }
     }
 
     /// The replica that it waits for, and the number of its request.
-    pub fn waits(&self) -> Option<(NodeId, u64)> {
+    pub(super) fn waits(&self) -> Option<(NodeId, u64)> {
         self.asked.as_ref().map(|asked| (asked.via, asked.number))
     }
 
     /// Has it nothing left to ask?
-    pub fn is_done(&self) -> bool {
+    pub(super) fn is_done(&self) -> bool {
         self.left == 0 && self.asked.is_none()
     }
 
     /// It has at most so many requests left.
-    pub fn hurry(&mut self, most: u32) {
+    pub(super) fn hurry(&mut self, most: u32) {
         self.left = self.left.min(most);
     }
 
     /// Asks the next thing of `stepped`. None if it was refused or nothing is left to ask; otherwise what was asked.
-    pub fn ask(
+    pub(super) fn ask(
         &mut self,
         number: u64,
         demand: &Demand,
-        via: NodeId,
-        stepped: &Stepped,
-        floor: Prefix,
-        now: Time,
+        at: &Counter<'_>,
         rng: &mut ChaCha8Rng,
     ) -> Option<String> {
         if self.left == 0 {
@@ -121,14 +128,14 @@ impl Client {
         let want = self.want(number, demand, rng);
         let text = format!("{want:?}");
         let waits = match &want {
-            Want::Get { .. } => Waits::Read { floor, need: stepped.ask_to_read().ok()? },
+            Want::Get { .. } => Waits::Read { floor: at.floor, need: at.stepped.ask_to_read().ok()? },
             want => {
                 let request = want.request().encode();
-                Waits::Write { answer: stepped.propose(request.clone()).ok()?, request }
+                Waits::Write { answer: at.stepped.propose(request.clone()).ok()?, request }
             }
         };
         self.left -= 1;
-        self.asked = Some(Asked { via, invoked: now, want, waits, number });
+        self.asked = Some(Asked { via: at.via, invoked: at.now, want, waits, number });
         Some(text)
     }
 
@@ -146,7 +153,7 @@ impl Client {
     }
 
     /// Has the answer come? `stepped` is the replica it waits for.
-    pub fn look_after(&mut self, stepped: &Stepped, now: Time, history: &mut History) -> Progress {
+    pub(super) fn look_after(&mut self, stepped: &Stepped, now: Time, history: &mut History) -> Progress {
         let Some(asked) = &mut self.asked else { return Progress::Nothing };
         if let Waits::Read { floor, need } = &mut asked.waits {
             match need.try_recv() {
@@ -180,7 +187,7 @@ impl Client {
     }
 
     /// It stops waiting.
-    pub fn give_up(&mut self, history: &mut History) -> Progress {
+    pub(super) fn give_up(&mut self, history: &mut History) -> Progress {
         if self.asked.is_some() { self.end(None, Outcome::Unknown, history) } else { Progress::Nothing }
     }
 

@@ -52,37 +52,37 @@ impl Meter {
 
 /// See the module. Clones are the same disk.
 #[derive(Clone)]
-pub struct VirtualDisk {
+pub(super) struct VirtualDisk {
     /// What the bytes are on, and what goes wrong with them.
-    pub faulty: FaultyDisk,
+    pub(super) faulty: FaultyDisk,
     meter: Arc<Meter>,
 }
 
 impl VirtualDisk {
     /// An empty one.
-    pub fn new(seed: u64) -> VirtualDisk {
+    pub(super) fn new(seed: u64) -> VirtualDisk {
         let chance = Mutex::new((ChaCha8Rng::seed_from_u64(seed ^ 0xd15c), Speed::GOOD));
         let meter = Arc::new(Meter { spent: AtomicU64::new(0), chance });
         VirtualDisk { faulty: FaultyDisk::new(seed), meter }
     }
 
     /// How fast it is from now on.
-    pub fn set_speed(&self, speed: Speed) {
+    pub(super) fn set_speed(&self, speed: Speed) {
         self.meter.chance.lock().unwrap_or_else(PoisonError::into_inner).1 = speed;
     }
 
     /// The time that operations took since the last charge.
-    pub fn spent(&self) -> Duration {
+    pub(super) fn spent(&self) -> Duration {
         Duration::from_micros(self.meter.spent.load(Ordering::Relaxed))
     }
 
     /// [`VirtualDisk::spent`], which begins anew.
-    pub fn charge(&self) -> Duration {
+    pub(super) fn charge(&self) -> Duration {
         Duration::from_micros(self.meter.spent.swap(0, Ordering::Relaxed))
     }
 
     /// Gives time back to be charged.
-    pub fn owe(&self, time: Duration) {
+    pub(super) fn owe(&self, time: Duration) {
         self.meter.spend(u64::try_from(time.as_micros()).unwrap_or(u64::MAX));
     }
 }

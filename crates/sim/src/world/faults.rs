@@ -199,8 +199,12 @@ impl World {
                     let revision = process.stepped.look(Prefix::EMPTY, |store| store.revision().0);
                     let first = self.compacted + 1;
                     let Some(last) = revision.filter(|&last| last >= first) else { return };
-                    self.compacted = rng.random_range(first..=last);
-                    let upto = Revision(self.compacted);
+                    let upto = if rng.random_bool(0.2) {
+                        Revision(last + rng.random_range(1_000..1_000_000)) // refused: it lies in the future
+                    } else {
+                        self.compacted = rng.random_range(first..=last);
+                        Revision(self.compacted)
+                    };
                     let request = Request::Compact(CompactRequest { revision: upto, physical: false });
                     let _ = process.stepped.propose(request.encode()); // nobody waits for it
                     self.settle(id);
@@ -377,10 +381,8 @@ impl World {
             if inner.court.members().is_empty() {
                 return;
             }
-            if let Some(node) = self.removed {
-                if !inner.court.members().contains_key(&node) {
-                    change = Some(Change::Add { node, peer_urls: vec![format!("http://{node}")] });
-                }
+            if let Some(node) = self.removed.filter(|node| !inner.court.members().contains_key(node)) {
+                change = Some(Change::Add { node, peer_urls: vec![format!("http://{node}")] });
             }
         }
         if self.removed.is_none() && self.plan.replicas > 3 {

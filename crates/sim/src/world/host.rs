@@ -19,29 +19,29 @@ use synod_server::replica::{Arrived, Heard, Host, Job, Life, LinkFault, Links, O
 
 /// A clock that may run fast or slow.
 #[derive(Clone, Copy, Debug)]
-pub struct Clock {
+pub(super) struct Clock {
     /// What it showed when the world began, in microseconds.
-    pub start: u64,
+    pub(super) start: u64,
     /// Its microseconds in a million true ones.
-    pub rate: u64,
+    pub(super) rate: u64,
     /// How far the wall clock is off, in seconds.
-    pub wall: i64,
+    pub(super) wall: i64,
 }
 
 impl Clock {
     /// What it shows at the true time `now`.
-    pub fn show(&self, now: Time) -> Time {
+    pub(super) fn show(&self, now: Time) -> Time {
         Time(self.start + (u128::from(now.0) * u128::from(self.rate) / 1_000_000) as u64)
     }
 
     /// How long `local` by this clock takes in truth.
-    pub fn truly(&self, local: Duration) -> Duration {
+    pub(super) fn truly(&self, local: Duration) -> Duration {
         Duration::from_micros((local.as_micros() * 1_000_000 / u128::from(self.rate)) as u64)
     }
 }
 
 /// Something a replica wants done.
-pub enum Wish {
+pub(super) enum Wish {
     /// A message to a peer.
     Send { to: NodeId, message: Message },
     /// A question about formation.
@@ -51,7 +51,7 @@ pub enum Wish {
 }
 
 /// See the module.
-pub struct VirtualHost {
+pub(super) struct VirtualHost {
     node: NodeId,
     stage: Arc<Stage>,
     disk: VirtualDisk,
@@ -70,7 +70,7 @@ struct Inner {
 
 impl VirtualHost {
     /// The world of a process that starts now.
-    pub fn new(
+    pub(super) fn new(
         node: NodeId,
         seed: u64,
         clock: Clock,
@@ -94,22 +94,22 @@ impl VirtualHost {
     }
 
     /// What was wished for since the last time this was asked.
-    pub fn take_wishes(&self) -> Vec<(Duration, Wish)> {
+    pub(super) fn take_wishes(&self) -> Vec<(Duration, Wish)> {
         std::mem::take(&mut self.lock().wishes)
     }
 
     /// The lives that began since the last time this was asked.
-    pub fn take_lives(&self) -> Vec<Life> {
+    pub(super) fn take_lives(&self) -> Vec<Life> {
         std::mem::take(&mut self.lock().lives)
     }
 
     /// The cluster this replica takes part in.
-    pub fn cluster(&self) -> Option<ClusterId> {
+    pub(super) fn cluster(&self) -> Option<ClusterId> {
         self.lock().cluster
     }
 
     /// The wall clock jumps.
-    pub fn set_wall(&self, wall: i64) {
+    pub(super) fn set_wall(&self, wall: i64) {
         self.lock().clock.wall = wall;
     }
 

@@ -17,7 +17,7 @@
 //! healed, and what must happen has to happen in bounded time: every client is answered, every memory votes, all
 //! replicas are equal.
 
-pub mod agenda;
+mod agenda;
 mod clients;
 pub mod disk;
 mod faults;
@@ -26,14 +26,14 @@ mod host;
 mod network;
 pub mod plan;
 mod process;
-pub mod stage;
+mod stage;
 
 use crate::history::History;
 use crate::judges::{Broken, Sometimes};
 use crate::linearizable::{self, Effort, Verdict};
 use crate::revisions;
 use agenda::Agenda;
-use clients::{Client, Progress};
+use clients::{Client, Counter, Progress};
 use disk::VirtualDisk;
 use host::Clock;
 use network::Network;
@@ -349,9 +349,9 @@ impl World {
         let via = process.id;
         self.requests += 1;
         let floor = self.stage.inner().court.read_floor();
-        let (number, demand, now) = (self.requests, self.plan.clients, self.now);
-        let asked =
-            self.clients[client].ask(number, &demand, via, &process.stepped, floor, now, &mut self.rng);
+        let (number, demand) = (self.requests, self.plan.clients);
+        let at = Counter { via, stepped: &process.stepped, floor, now: self.now };
+        let asked = self.clients[client].ask(number, &demand, &at, &mut self.rng);
         match asked {
             Some(text) => {
                 self.tell(Some(via), || What::Invoked { client: client as u64, text });

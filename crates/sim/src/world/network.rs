@@ -12,32 +12,32 @@ use synod_paxos::types::NodeId;
 const ARCHIVE: usize = 100;
 
 /// See the module.
-pub struct Network {
+pub(super) struct Network {
     /// How it is.
-    pub weather: Weather,
+    pub(super) weather: Weather,
     /// Links that carry nothing, by the number of cuts that lie over them.
     cuts: BTreeMap<(NodeId, NodeId), u32>,
     /// Links that take this much longer, in microseconds.
-    pub slow: BTreeMap<(NodeId, NodeId), u64>,
+    pub(super) slow: BTreeMap<(NodeId, NodeId), u64>,
     /// Messages of all times.
-    pub archive: Vec<(NodeId, NodeId, Message)>,
+    pub(super) archive: Vec<(NodeId, NodeId, Message)>,
 }
 
 impl Network {
     /// Without cuts.
-    pub fn new(weather: Weather) -> Network {
+    pub(super) fn new(weather: Weather) -> Network {
         Network { weather, cuts: BTreeMap::new(), slow: BTreeMap::new(), archive: Vec::new() }
     }
 
     /// Lays a cut over some links.
-    pub fn cut(&mut self, links: &BTreeSet<(NodeId, NodeId)>) {
+    pub(super) fn cut(&mut self, links: &BTreeSet<(NodeId, NodeId)>) {
         for link in links {
             *self.cuts.entry(*link).or_default() += 1;
         }
     }
 
     /// Takes it away.
-    pub fn mend(&mut self, links: &BTreeSet<(NodeId, NodeId)>) {
+    pub(super) fn mend(&mut self, links: &BTreeSet<(NodeId, NodeId)>) {
         for link in links {
             if let Some(count) = self.cuts.get_mut(link) {
                 *count -= 1;
@@ -49,19 +49,19 @@ impl Network {
     }
 
     /// Everything works from now on.
-    pub fn heal(&mut self) {
+    pub(super) fn heal(&mut self) {
         self.weather = Weather::FAIR;
         self.cuts.clear();
         self.slow.clear();
     }
 
     /// Does anything get from one to the other?
-    pub fn reaches(&self, from: NodeId, to: NodeId) -> bool {
+    pub(super) fn reaches(&self, from: NodeId, to: NodeId) -> bool {
         !self.cuts.contains_key(&(from, to))
     }
 
     /// When the copies of a message arrive that is sent now: none, one or two of them.
-    pub fn fate(&self, from: NodeId, to: NodeId, rng: &mut ChaCha8Rng) -> Vec<Duration> {
+    pub(super) fn fate(&self, from: NodeId, to: NodeId, rng: &mut ChaCha8Rng) -> Vec<Duration> {
         if !self.reaches(from, to) || chance(rng, self.weather.loss) {
             return Vec::new();
         }
@@ -78,7 +78,7 @@ impl Network {
     }
 
     /// Keeps some messages for later.
-    pub fn archive(&mut self, from: NodeId, to: NodeId, message: &Message, rng: &mut ChaCha8Rng) {
+    pub(super) fn archive(&mut self, from: NodeId, to: NodeId, message: &Message, rng: &mut ChaCha8Rng) {
         if !rng.random_ratio(1, 50) {
             return;
         }
@@ -92,6 +92,6 @@ impl Network {
 }
 
 /// True for so many in ten thousand.
-pub fn chance(rng: &mut ChaCha8Rng, in_ten_thousand: u32) -> bool {
+pub(super) fn chance(rng: &mut ChaCha8Rng, in_ten_thousand: u32) -> bool {
     in_ten_thousand > 0 && rng.random_ratio(in_ten_thousand, 10_000)
 }

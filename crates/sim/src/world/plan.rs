@@ -104,7 +104,8 @@ pub enum Whom {
     Number(u64),
 }
 
-/// What can go wrong.
+/// What can go wrong. Letters and numbers are those of the fault catalogue in docs/simulation.md.
+#[allow(missing_docs, reason = "the names of the fields say it")]
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub enum Mishap {
     /// The process is killed, its machine runs on (C1).

@@ -11,38 +11,38 @@ use synod_server::trace::{Event, Names, What};
 
 /// What the world itself has to know of a replica's memory, to ration what is forgotten.
 #[derive(Clone, Copy, Debug, Default)]
-pub struct Holdings {
+pub(super) struct Holdings {
     /// How far the durable store covers.
-    pub covered: Prefix,
+    pub(super) covered: Prefix,
     /// How far the acceptor's log is trimmed, and whose log that is.
-    pub trimmed: Option<(VoterId, Prefix)>,
+    pub(super) trimmed: Option<(VoterId, Prefix)>,
 }
 
 /// See the module.
-pub struct Stage {
+pub(super) struct Stage {
     now: AtomicU64,
     inner: Mutex<Inner>,
 }
 
 /// Everything under the lock.
-pub struct Inner {
+pub(super) struct Inner {
     /// All judges.
-    pub court: Court,
+    pub(super) court: Court,
     /// The first invariant that was broken.
-    pub broken: Option<Broken>,
+    pub(super) broken: Option<Broken>,
     /// What each replica's disk holds.
-    pub holdings: BTreeMap<NodeId, Holdings>,
+    pub(super) holdings: BTreeMap<NodeId, Holdings>,
     /// Who leads, as far as they say.
-    pub leader: Option<NodeId>,
+    pub(super) leader: Option<NodeId>,
     /// The highest round that anybody led in.
-    pub round: u64,
+    pub(super) round: u64,
     names: Names,
     record: Option<Vec<Event>>,
 }
 
 impl Stage {
     /// At time 0. With `record`, everything is written down.
-    pub fn new(names: Names, record: bool) -> Stage {
+    pub(super) fn new(names: Names, record: bool) -> Stage {
         let inner = Inner {
             court: Court::new(),
             broken: None,
@@ -56,22 +56,22 @@ impl Stage {
     }
 
     /// The true time.
-    pub fn now(&self) -> Time {
+    pub(super) fn now(&self) -> Time {
         Time(self.now.load(Ordering::Relaxed))
     }
 
     /// Time passes.
-    pub fn set_now(&self, now: Time) {
+    pub(super) fn set_now(&self, now: Time) {
         self.now.store(now.0, Ordering::Relaxed);
     }
 
     /// Everything under the lock, for a moment.
-    pub fn inner(&self) -> MutexGuard<'_, Inner> {
+    pub(super) fn inner(&self) -> MutexGuard<'_, Inner> {
         self.inner.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// A replica lets something be seen, so far into its turn.
-    pub fn see(&self, node: NodeId, into: Duration, observation: &Observation<'_>) {
+    pub(super) fn see(&self, node: NodeId, into: Duration, observation: &Observation<'_>) {
         let now = self.now() + into;
         let inner = &mut *self.inner();
         inner.note(node, observation);
@@ -83,7 +83,7 @@ impl Stage {
     }
 
     /// Something that no replica can see.
-    pub fn tell(&self, node: Option<NodeId>, what: impl FnOnce() -> What) {
+    pub(super) fn tell(&self, node: Option<NodeId>, what: impl FnOnce() -> What) {
         let now = self.now();
         let inner = &mut *self.inner();
         if let Some(record) = &mut inner.record {
@@ -95,14 +95,14 @@ impl Stage {
     }
 
     /// What happened, if it was to be written down.
-    pub fn take_record(&self) -> Vec<Event> {
+    pub(super) fn take_record(&self) -> Vec<Event> {
         self.inner().record.take().unwrap_or_default()
     }
 }
 
 impl Inner {
     /// Keeps the first broken invariant.
-    pub fn judge(&mut self, judged: Result<(), Broken>) {
+    pub(super) fn judge(&mut self, judged: Result<(), Broken>) {
         if let Err(broken) = judged {
             self.broken.get_or_insert(broken);
         }

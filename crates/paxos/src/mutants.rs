@@ -68,8 +68,6 @@ pub enum Mutant {
     ReadsWithoutMajority,
     /// A read is answered by what is applied, however far others are (R8).
     ReadsWithoutWaiting,
-    /// A read forgets to ask those who vote by now (R8).
-    ReadsOldVoters,
     /// An acceptor tells a read how far its log is trimmed, and not what it accepted since (R8).
     AnswersReadsLate,
     // -- storage

@@ -216,7 +216,7 @@ impl Reader {
             }
             // The configuration behind `need`. If this replica has moved on, that slot is applied and what
             // counts is the one behind the applied prefix.
-            if self.voters() != Some(&first.asked) && !is(Mutant::ReadsOldVoters) {
+            if self.voters() != Some(&first.asked) {
                 again = again.max(Some(first.covers)); // another set votes from here on: ask it (rule R8)
             } else {
                 ready = ready.max(Some(first.covers));

@@ -55,7 +55,6 @@ mutants! {
     CheckpointForgetsSessions "checkpoint-forgets-sessions" "a checkpoint does not know what it contains";
     ReadsWithoutMajority "reads-without-majority" "a read asks one acceptor";
     ReadsWithoutWaiting "reads-without-waiting" "a read does not wait until the store has come so far";
-    ReadsOldVoters "reads-old-voters" "a read does not ask those who vote by now";
     AnswersReadsLate "answers-reads-late" "an acceptor tells reads less than it has accepted";
     NeverSyncs "never-syncs" "the log is never synced";
     TrustsFailedSync "trusts-failed-sync" "a failed sync counts as done";

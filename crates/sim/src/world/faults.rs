@@ -17,7 +17,7 @@ use std::time::Duration;
 use synod_kv::{CompactRequest, Request, Revision};
 use synod_paxos::membership::Change;
 use synod_paxos::message::Message;
-use synod_paxos::types::{Ballot, Generation, NodeId, Prefix, Slot};
+use synod_paxos::types::{Ballot, Generation, NodeId, Prefix, Slot, Time};
 use synod_server::replica::{Memory, RandomFaults, Role, RoleFault};
 use synod_server::trace::What;
 use synod_storage::disk::{CrashPoint, FaultRates, Survivors};
@@ -187,6 +187,17 @@ impl World {
             }
             Mishap::Rot => self.rot(id, &fault, rng),
             Mishap::Campaign => self.campaign(id),
+            Mishap::Relearn => {
+                let id = self.victim(Whom::Leader);
+                let memory = Memory::Keep;
+                let restart_after = Some(Duration::from_micros(rng.random_range(0..3_000)));
+                self.count("leader learns anew");
+                self.fail_role(id, RoleFault::Stop { role: Role::Learner, memory, restart_after });
+                let again = self.now + Duration::from_millis(rng.random_range(5..60));
+                if again < Time(0) + fault.at + fault.lasts {
+                    self.agenda.plan(again, Event::Fault { number });
+                }
+            }
             Mishap::ChangeMembers => self.change_members(id),
             Mishap::Checkpoint => {
                 if let Some(process) = &self.nodes[&id].process {

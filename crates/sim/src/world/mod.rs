@@ -459,6 +459,7 @@ pub const SOMETIMES: &[&str] = &[
     "crash at a disk operation",
     "disk wiped",
     "full disk",
+    "leader learns anew",
     "links cut",
     "lying disk",
     "majority killed",

@@ -158,6 +158,8 @@ pub enum Mishap {
     Rot,
     /// Somebody campaigns out of turn (PMS-24).
     Campaign,
+    /// The leader's learner falls back behind its checkpoint, again and again: a new ballot each time (PMS-22).
+    Relearn,
     /// A member is removed, and comes back (M1).
     ChangeMembers,
     /// A checkpoint is taken now.
@@ -186,7 +188,8 @@ fn mishap(rng: &mut ChaCha8Rng, forgetful: bool) -> Mishap {
         39..41 => Mishap::KillMajority,
         41..44 => Mishap::Shutdown,
         44..49 => Mishap::Campaign,
-        49..56 => Mishap::StopRole { role, memory },
+        49..52 => Mishap::Relearn,
+        52..56 => Mishap::StopRole { role, memory },
         56..58 => Mishap::RandomRoles,
         58..62 => Mishap::Pause,
         62..64 => Mishap::Jump { seconds: rng.random_range(-100_000..100_000) },

@@ -264,7 +264,9 @@ impl World {
         if !self.is_alive(id, life) {
             return;
         }
-        let node = self.node(id);
+        let World { nodes, agenda, rng, troubled, .. } = self;
+        let troubled = *troubled;
+        let node = nodes.get_mut(&id).expect("nodes never go");
         let Some(process) = node.process.as_mut() else { return };
         let Some(at) = process.workers.iter().position(|worker| worker.number == number) else { return };
         let worker = &mut process.workers[at];
@@ -273,15 +275,17 @@ impl World {
         }
         if let Some(until) = frozen {
             worker.due = until;
-            return self.agenda.plan(until, Event::Worker { node: id, life, worker: number });
+            return agenda.plan(until, Event::Worker { node: id, life, worker: number });
         }
         if worker.life.turn() {
-            let took = node.disk.spent();
+            // Now and then its thread is not given the processor for a while, and more arrives meanwhile.
+            let starved = if troubled && chance(rng, 60) { rng.random_range(0..60_000) } else { 0 };
+            let took = node.disk.spent() + Duration::from_micros(starved);
             let patience = node.clock.truly(worker.life.patience()).max(Duration::from_micros(100));
             worker.busy = now + took;
             worker.due = worker.busy + patience;
             let due = worker.due;
-            self.agenda.plan(due, Event::Worker { node: id, life, worker: number });
+            agenda.plan(due, Event::Worker { node: id, life, worker: number });
         } else {
             process.workers.remove(at);
         }

@@ -33,6 +33,9 @@ pub struct Options {
     pub round: Duration,
     /// The first random pause before a campaign; doubles with each failure, up to a limit.
     pub backoff: Duration,
+    /// How long a leader is on trial. Only a reign that outlives this shows that the campaigns before it were
+    /// none too many; and for as long, nobody blames the leader for what waits.
+    pub trial: Duration,
     /// How often [`Election::tick`] is called when all goes well; the rest is lateness.
     pub tick: Duration,
 }
@@ -45,6 +48,7 @@ impl Default for Options {
             abdication: Duration::from_millis(500),
             round: Duration::from_millis(150),
             backoff: Duration::from_millis(15),
+            trial: Duration::from_millis(1_000),
             tick: Duration::from_millis(10),
         }
     }
@@ -71,8 +75,14 @@ enum State {
     Waiting { until: Time },
     /// This replica's proposer is in phase 1, with `ballot` once it has said so.
     Campaigning { since: Time, ballot: Option<Ballot> },
-    /// It leads. When each node was last heard.
-    Leading { ballot: Ballot, heard: BTreeMap<NodeId, Time>, beat: Option<Time> },
+    /// It leads. When each node was last heard, and who was asked to take over, last of them when.
+    Leading {
+        ballot: Ballot,
+        heard: BTreeMap<NodeId, Time>,
+        beat: Option<Time>,
+        offered: BTreeSet<NodeId>,
+        offer: Option<Time>,
+    },
 }
 
 /// How often to ask in vain before campaigning all the same: those who would answer may have lost only
@@ -82,6 +92,13 @@ const ROUNDS_IN_VAIN: u32 = 10;
 /// How often the pause before a campaign doubles: up to some four seconds. Every campaign is a record in every
 /// acceptor's log, and where no majority can be had they all are in vain.
 const MOST_DOUBLINGS: u32 = 8;
+
+/// How often the patience with an own campaign doubles: up to some second. A round that is too short for this
+/// cluster and its log would otherwise end every campaign.
+const MOST_PATIENCE: u32 = 3;
+
+/// After so many trials, a leader that serves others but not this replica's clients is suspected all the same.
+const PASSED_OVER: u32 = 10;
 
 /// One replica's view of who leads.
 #[derive(Clone, Debug)]
@@ -97,6 +114,8 @@ pub struct Election {
     heard: Option<Time>,
     /// When it was last heard directly. Only that is passed on, or a rumour would outlive its leader.
     witnessed: Option<Time>,
+    /// Since when it is on trial: since it was first heard of, or its campaign last moved.
+    since: Time,
     /// The highest ballot that anybody prepares with, and how far that phase 1 has come.
     rival: Option<(Ballot, Slot)>,
     last_tick: Time,
@@ -121,6 +140,7 @@ impl Election {
             leader: None,
             heard: Some(now),
             witnessed: None,
+            since: now,
             rival: None,
             last_tick: now,
             questions: 0,
@@ -158,6 +178,21 @@ impl Election {
         self.leader.is_some() && self.heard.is_some_and(|heard| now.since(heard) < self.options.suspicion)
     }
 
+    fn follow(&mut self, leader: Option<Ballot>, now: Time) {
+        if self.leader != leader {
+            self.leader = leader;
+            self.since = now;
+        }
+    }
+
+    /// Failures are forgotten once a leader stays. To forget them with every leader that comes would have
+    /// rivals campaign ever faster while each brings the other down before it has done anything (PMS-23).
+    fn forgive(&mut self, now: Time) {
+        if now.since(self.since) >= self.options.trial {
+            self.failures = 0;
+        }
+    }
+
     /// A message that only a leader sends came in, directly from it.
     pub fn on_leader(&mut self, ballot: Ballot, now: Time) -> Vec<Effect> {
         if self.leader.is_some_and(|known| known > ballot) {
@@ -166,7 +201,7 @@ impl Election {
         if ballot.node == self.node || self.distrusted == Some(ballot) {
             return Vec::new();
         }
-        self.leader = Some(ballot);
+        self.follow(Some(ballot), now);
         self.heard = Some(now);
         self.witnessed = Some(now);
         match &self.state {
@@ -176,12 +211,11 @@ impl Election {
             State::Campaigning { ballot: Some(own), .. } if *own > ballot => Vec::new(),
             State::Leading { .. } | State::Campaigning { .. } => {
                 self.state = State::Following;
-                self.failures = 0;
                 vec![Effect::Abdicate]
             }
             _ => {
                 self.state = State::Following;
-                self.failures = 0;
+                self.forgive(now);
                 Vec::new()
             }
         }
@@ -199,6 +233,7 @@ impl Election {
             // As good as a leader: whoever promised it refuses the one before.
             self.state = State::Following;
             self.leader = Some(ballot);
+            self.since = now; // it has much to read before it can do anything for anybody
             self.heard = Some(now);
             self.witnessed = Some(now);
         }
@@ -259,9 +294,18 @@ impl Election {
         self.ask(now, 0)
     }
 
-    /// What this replica's clients asked for makes no progress although the leader is heard: suspect it.
-    pub fn on_stalled(&mut self, now: Time) -> Vec<Effect> {
-        if self.state != State::Following || !self.eligible {
+    /// Something that this replica's clients asked for waits since `waits`, and nothing at all was applied
+    /// here since `moved`. If that lasts although a leader is heard, suspect it.
+    ///
+    /// But a leader that comes after a restart of all may first have to read a long log and to propose it
+    /// again. Clients wait all the while, at every replica; if each of them took that for a bad leader, none
+    /// would ever come to an end. So what counts is only what the present leader lets wait, and a log that
+    /// moves speaks for it, though not for ever: it may serve others, and not hear this replica.
+    pub fn on_stalled(&mut self, waits: Time, moved: Time, now: Time) -> Vec<Effect> {
+        let waits = now.since(waits.max(self.since));
+        let idle = waits.min(now.since(moved));
+        let patient = idle < self.options.trial && waits < self.options.trial * PASSED_OVER;
+        if patient || self.state != State::Following || !self.eligible {
             return Vec::new();
         }
         self.distrusted = self.leader;
@@ -307,7 +351,7 @@ impl Election {
                 if self.leader != Some(ballot) {
                     self.witnessed = None;
                 }
-                self.leader = Some(ballot);
+                self.follow(Some(ballot), now);
                 self.heard = Some(now);
                 self.state = State::Following;
             }
@@ -341,10 +385,9 @@ impl Election {
 
     /// The proposer completed phase 1.
     pub fn on_leads(&mut self, ballot: Ballot, now: Time) {
-        self.leader = Some(ballot);
-        self.failures = 0;
+        self.follow(Some(ballot), now);
         let heard = self.members.iter().map(|&node| (node, now)).collect();
-        self.state = State::Leading { ballot, heard, beat: None };
+        self.state = State::Leading { ballot, heard, beat: None, offered: BTreeSet::new(), offer: None };
     }
 
     /// The proposer had to give way to `by`.
@@ -356,7 +399,7 @@ impl Election {
                 self.state = State::Following;
                 self.heard = Some(now);
                 self.witnessed = None;
-                self.leader = self.leader.max(Some(by)).filter(|ballot| ballot.node != self.node);
+                self.follow(self.leader.max(Some(by)).filter(|ballot| ballot.node != self.node), now);
                 if self.leader.is_none() {
                     self.wait(now, random);
                 }
@@ -366,13 +409,28 @@ impl Election {
     }
 
     /// Gives leadership up on purpose, to the member heard last; used for a clean shutdown and when this
-    /// replica's learner is gone. The successor's campaign deposes this one.
+    /// replica's learner is gone. The successor's campaign deposes this one. If none comes in a round, the
+    /// message was lost or that member is gone, and the next one is asked.
     pub fn hand_over(&mut self, now: Time) -> Vec<Effect> {
-        let State::Leading { ballot, heard, .. } = &self.state else { return Vec::new() };
+        let State::Leading { ballot, heard, offered, offer, .. } = &mut self.state else { return Vec::new() };
+        if offer.is_some_and(|at| now.since(at) < self.options.round) {
+            return Vec::new(); // it may be about to campaign; two successors would only hinder each other
+        }
         let ballot = *ballot;
-        let others = heard.iter().filter(|(node, _)| **node != self.node && self.voters.contains(node));
-        match others.max_by_key(|(_, at)| **at).map(|(&node, _)| node) {
-            Some(to) => vec![Effect::Send(Outgoing { to, message: Message::HandOver { ballot } })],
+        let others: Vec<(Time, NodeId)> = heard
+            .iter()
+            .filter(|(node, _)| **node != self.node && self.voters.contains(node))
+            .map(|(&node, &at)| (at, node))
+            .collect();
+        if others.iter().all(|(_, node)| offered.contains(node)) {
+            offered.clear(); // once more round
+        }
+        match others.into_iter().filter(|(_, node)| !offered.contains(node)).max() {
+            Some((_, to)) => {
+                offered.insert(to);
+                *offer = Some(now);
+                vec![Effect::Send(Outgoing { to, message: Message::HandOver { ballot } })]
+            }
             None => self.give_up(ballot, now),
         }
     }
@@ -420,7 +478,7 @@ impl Election {
                 vec![Effect::Campaign]
             }
             State::Campaigning { since, .. } => {
-                if now.since(since) < self.options.round {
+                if now.since(since) < self.options.round * (1 << self.failures.min(MOST_PATIENCE)) {
                     return Vec::new();
                 }
                 self.failures += 1;
@@ -429,7 +487,7 @@ impl Election {
                 effects.extend(self.ask(now, 0));
                 effects
             }
-            State::Leading { ballot, heard, beat } => self.lead(now, ballot, &heard, beat, word),
+            State::Leading { ballot, heard, beat, .. } => self.lead(now, ballot, &heard, beat, word),
         }
     }
 
@@ -447,6 +505,7 @@ impl Election {
         if self.voters.iter().filter(lively).count() <= self.voters.len() / 2 {
             return self.give_up(ballot, now);
         }
+        self.forgive(now);
         if !self.eligible || !self.voters.contains(&self.node) {
             let effects = self.hand_over(now);
             if !effects.is_empty() {
@@ -464,7 +523,7 @@ impl Election {
 
     fn give_up(&mut self, ballot: Ballot, now: Time) -> Vec<Effect> {
         self.state = State::Following;
-        self.leader = None;
+        self.follow(None, now);
         self.heard = Some(now);
         let mut effects = vec![Effect::Abdicate];
         effects.extend(self.tell(|| Message::Abdicate { ballot }));
@@ -480,6 +539,7 @@ impl Election {
         }
         self.heard = self.heard.map(|at| (at + late).min(now));
         self.witnessed = self.witnessed.map(|at| (at + late).min(now));
+        self.since = (self.since + late).min(now);
         match &mut self.state {
             State::Leading { heard, .. } => {
                 for at in heard.values_mut() {

@@ -88,9 +88,9 @@ impl Leadership {
         self.proposer.on_submit(commands);
     }
 
-    /// What this replica's clients asked for does not move.
-    pub fn on_stalled(&mut self, now: Time) -> Vec<Effect> {
-        let asked = self.election.on_stalled(now);
+    /// What this replica's clients asked for waits since `waits`; nothing at all was applied since `moved`.
+    pub fn on_stalled(&mut self, waits: Time, moved: Time, now: Time) -> Vec<Effect> {
+        let asked = self.election.on_stalled(waits, moved, now);
         self.carry_out(asked, now)
     }
 

@@ -68,6 +68,10 @@ impl Default for Options {
     }
 }
 
+/// How often the pause before a Prepare is repeated doubles: up to 1.6 s by default. Not further, because a
+/// leader may need the promise of one who was down.
+const MOST_DOUBLINGS: u32 = 4;
+
 /// One proposer, in one life.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct Proposer {
@@ -98,8 +102,8 @@ struct Reign {
     /// The first slot that this ballot proposes.
     from: Slot,
     promises: BTreeMap<VoterId, Promise>,
-    /// When each node was last asked to promise.
-    asked: BTreeMap<NodeId, Time>,
+    /// When each node was last asked to promise, and how often in vain.
+    asked: BTreeMap<NodeId, (Time, u32)>,
     /// The next slot to propose.
     next: Slot,
     /// Proposed, and not learned here yet. Kept that long even when chosen: nobody else may have heard it.
@@ -192,6 +196,12 @@ impl Proposer {
     /// How many slots are proposed and not known chosen.
     pub fn in_flight(&self) -> usize {
         self.reign.as_ref().map_or(0, |reign| reign.flights.values().filter(|f| !f.is_chosen()).count())
+    }
+
+    /// The bytes of their values.
+    fn bytes_in_flight(&self) -> usize {
+        let flights = self.reign.iter().flat_map(|reign| reign.flights.values());
+        flights.filter(|flight| !flight.is_chosen()).map(|flight| flight.value.len()).sum()
     }
 
     /// Notes a ballot somebody used, so that the next one of this proposer is above it (PMS-23).
@@ -315,7 +325,7 @@ impl Proposer {
             promise.accepted.insert(slot, (ballot, value));
         }
         if let Some(rest) = promise.rest {
-            reign.asked.insert(voter.node, now);
+            reign.asked.insert(voter.node, (now, 0));
             return vec![Effect::Send {
                 to: vec![voter.node],
                 message: Message::Prepare { ballot, from: rest },
@@ -445,6 +455,11 @@ impl Proposer {
         }
         let undecided = self.in_flight();
         let value = if let Some(value) = found.filter(|_| !is(Mutant::IgnoresFoundValues)) {
+            if self.bytes_in_flight() >= self.options.depth.saturating_mul(self.options.batch_bytes) {
+                // As much is under way as new batches would be. A long log sent at once is not answered before
+                // it is sent again, over and over.
+                return (!effects.is_empty()).then_some(effects);
+            }
             value // P2c; under the new ballot (PMS-33)
         } else if constrained_above {
             Value::no_op() // a gap, to be closed at once (PMS-34)
@@ -501,15 +516,19 @@ impl Proposer {
                 Some(Promise { rest: Some(rest), .. }) => *rest,
                 None => from,
             };
+            // Each repetition waits twice as long: one who is slow answers every one of them with as much as
+            // the first, and for one who is down they pile up.
+            let pause = |again: u32| self.options.retry * (1 << again);
             let asked = reign.asked.get(&voter.node);
-            if asked.is_none_or(|&asked| now.since(asked) >= self.options.retry) {
+            if asked.is_none_or(|&(asked, again)| now.since(asked) >= pause(again)) {
                 to.entry(rest).or_default().insert(voter.node);
             }
         }
         let mut effects = Vec::new();
         for (from, nodes) in to {
             for &node in &nodes {
-                reign.asked.insert(node, now);
+                let again = reign.asked.get(&node).map_or(0, |&(_, again)| (again + 1).min(MOST_DOUBLINGS));
+                reign.asked.insert(node, (now, again));
             }
             let message = Message::Prepare { ballot: reign.ballot, from };
             effects.push(Effect::Send { to: nodes.into_iter().collect(), message });

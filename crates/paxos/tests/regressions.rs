@@ -259,3 +259,172 @@ fn pms_30_a_removed_members_commands_are_still_applied_once() {
     machine.advance(Slot(2));
     assert_eq!(machine.admit(&command(3, 1, 1)), Admission::Repeated(None));
 }
+
+fn follower() -> Election {
+    let mut election = Election::new(NodeId(2), Generation(1), election::Options::default(), Time(0));
+    election.on_members((1..=3).map(NodeId).collect(), (1..=3).map(NodeId).collect());
+    election
+}
+
+/// After a restart of all with a long log, clients wait at every replica while n1 reads the log, part by part,
+/// and proposes it again. That took longer than a second; then each replica held it against n1, campaigned
+/// itself, and fared no better.
+#[test]
+fn pms_23_who_reads_a_long_log_is_not_blamed_for_what_waits() {
+    let patience = election::Options::default();
+    let (waits, mut now) = (Time(0), Time(0));
+    let mut election = follower();
+    for part in 1..=50 {
+        now = now + Duration::from_millis(100);
+        election.on_prepare(ballot(1, 1), Slot(part), now);
+        assert_eq!(election.tick(now, 0, None), []);
+        assert_eq!(election.on_stalled(waits, waits, now), [], "its campaign moves");
+    }
+    let lead_for = |election: &mut Election, now: &mut Time, time: Duration| {
+        let end = *now + time;
+        while *now < end {
+            *now = *now + patience.heartbeat;
+            assert_eq!(election.on_leader(ballot(1, 1), *now), []);
+        }
+    };
+    lead_for(&mut election, &mut now, patience.trial - patience.heartbeat);
+    assert_eq!(election.on_stalled(waits, waits, now), [], "it has only just begun");
+    lead_for(&mut election, &mut now, patience.trial * 5);
+    assert_eq!(election.on_stalled(waits, now, now), [], "the log moves, although what waits here does not");
+    let moved = now;
+    lead_for(&mut election, &mut now, patience.trial);
+    assert_ne!(election.on_stalled(waits, moved, now), [], "nothing moves, and it had its time");
+}
+
+/// n1 serves the others, but what n2 tells it gets lost. One day n2 has to do something about that.
+#[test]
+fn pms_23_a_leader_that_serves_all_but_one_is_suspected_there() {
+    let patience = election::Options::default();
+    let mut election = follower();
+    let mut now = Time(0);
+    let mut asked = Vec::new();
+    while asked.is_empty() {
+        now = now + patience.heartbeat;
+        assert!(now < Time(0) + patience.trial * 20, "for ever");
+        election.on_leader(ballot(1, 1), now);
+        asked = election.on_stalled(Time(0), now, now);
+    }
+}
+
+/// How long `election` waits until it campaigns, once n1 has given up: less than `limit`, by this chance.
+fn campaigns_within(election: &mut Election, leader: Ballot, now: &mut Time, limit: Duration) -> bool {
+    let tick = election::Options::default().tick;
+    let end = *now + limit;
+    election.on_abdicated(leader, *now, 400_000);
+    while *now < end {
+        *now = *now + tick;
+        if election.tick(*now, 400_000, None).contains(&election::Effect::Campaign) {
+            return true;
+        }
+    }
+    false
+}
+
+/// Rivals that bring each other down as soon as one of them leads have to become slower, and did not: the
+/// pause before a campaign began anew with every leader, however short its reign.
+#[test]
+fn pms_23_a_reign_that_dies_young_shows_nothing() {
+    let patience = election::Options::default();
+    let mut election = follower();
+    let mut now = Time(0);
+    for round in 0..5 {
+        let (before, own, after) =
+            (ballot(3 * round + 1, 1), ballot(3 * round + 2, 2), ballot(3 * round + 3, 3));
+        now = now + Duration::from_millis(10);
+        election.on_leader(before, now);
+        assert_eq!(election.on_hand_over(before, now), [election::Effect::Campaign]);
+        election.on_campaign(own);
+        election.on_leads(own, now);
+        election.on_deposed(after, now, 0);
+        election.on_leader(after, now);
+    }
+    assert!(!campaigns_within(&mut election.clone(), ballot(15, 3), &mut now.clone(), patience.backoff * 8));
+    let end = now + patience.trial;
+    while now < end {
+        now = now + patience.heartbeat;
+        election.on_leader(ballot(15, 3), now);
+    }
+    assert!(
+        campaigns_within(&mut election, ballot(15, 3), &mut now, patience.backoff * 2),
+        "this one stayed"
+    );
+}
+
+/// A leader that shuts down asked the same dead member again, every tick, until its time was over.
+#[test]
+fn a_leader_that_hands_over_asks_another_when_the_first_does_not_come() {
+    let patience = election::Options::default();
+    let mut election = follower();
+    election.on_leads(ballot(1, 2), Time(0));
+    let (mut now, mut asked) = (Time(0), Vec::new());
+    while now < Time(0) + patience.round * 3 {
+        let offers = election.hand_over(now).into_iter().filter_map(|effect| match effect {
+            election::Effect::Send(Outgoing { to, message: Message::HandOver { .. } }) => Some(to),
+            _ => None,
+        });
+        asked.extend(offers);
+        now = now + patience.tick;
+        election.on_heard(NodeId(3), ballot(1, 2), Time(0) + patience.tick);
+    }
+    assert_eq!(asked, [NodeId(3), NodeId(1), NodeId(3)], "one after the other, and a round for each");
+}
+
+/// n3 is down. What it is asked waits in a queue until it is back, and then it has to answer all of it.
+#[test]
+fn pms_37_a_prepare_is_repeated_ever_more_rarely() {
+    let configurations = Membership::genesis(&genesis(3, 4)).configurations().clone();
+    let mut proposer = Proposer::new(N1, Generation(1), proposer::Options::default(), configurations.clone());
+    proposer.on_applied(configurations, (1..=3).map(NodeId).collect());
+    proposer.campaign(Time(0)).expect("the first slot has voters");
+    for node in [1, 2] {
+        proposer.on_promise(ballot(1, 1), voter(node), Slot(1), None, Prefix::EMPTY, Vec::new(), Time(1));
+    }
+    let asked_in = |proposer: &mut Proposer, from: u64, to: u64| {
+        let ticks = (from * 100..to * 100).map(|tick| Time(0) + Duration::from_millis(10) * tick as u32);
+        ticks.flat_map(|now| messages(proposer.tick(now))).filter(|(to, _)| *to == [NodeId(3)]).count()
+    };
+    let first = asked_in(&mut proposer, 0, 4);
+    assert!((3..=6).contains(&first), "{first} times in 4 s");
+    let later = asked_in(&mut proposer, 100, 110);
+    assert!((5..=8).contains(&later), "{later} times in 10 s, but it does not give up");
+}
+
+/// A new leader found a long log of large values and proposed a whole window of them at once: more than anybody could
+/// have answered by the time it sent all of them again.
+#[test]
+fn pms_37_a_long_log_is_proposed_again_bit_by_bit() {
+    const SLOTS: u64 = 60;
+    let options = proposer::Options::default();
+    let configurations = Membership::genesis(&genesis(1, 64)).configurations().clone();
+    let mut proposer = Proposer::new(N1, Generation(1), options, configurations.clone());
+    proposer.on_applied(configurations, vec![N1]);
+    proposer.campaign(Time(0)).expect("the first slot has voters");
+    let mut large = command(1, 1, 1);
+    large.action = Action::App(vec![0; options.batch_bytes].into());
+    let value = Value::batch(&[large]);
+    let found = |slot| Acceptance { slot: Slot(slot), ballot: ballot(1, 0), value: value.clone() };
+    let found = (1..=SLOTS).map(found).collect();
+    let mut told = proposer.on_promise(ballot(1, 1), voter(1), Slot(1), None, Prefix::EMPTY, found, Time(1));
+    let mut proposed = 0;
+    while proposed < SLOTS {
+        let slots: Vec<Slot> = messages(told)
+            .into_iter()
+            .filter_map(|(_, message)| match message {
+                Message::Accept { slot, .. } => Some(slot),
+                _ => None,
+            })
+            .collect();
+        assert!((1..=options.depth).contains(&slots.len()), "{} at once after {proposed}", slots.len());
+        for slot in slots {
+            proposed += 1;
+            assert_eq!(slot, Slot(proposed), "in order");
+            proposer.on_accepted(ballot(1, 1), slot, voter(1));
+        }
+        told = proposer.flush(Time(2));
+    }
+}

@@ -252,6 +252,7 @@ fn patience(heartbeat: Duration, election: Duration) -> election::Options {
         abdication: election * 2,
         round: election * 3 / 5,
         backoff: election * 3 / 50,
+        trial: election * 4,
         tick: (heartbeat * 2 / 5).max(Duration::from_millis(1)),
     }
 }

@@ -334,13 +334,12 @@ impl Replica {
         running.front.tick(now);
         let read = running.reader.tick(now);
         let learned = running.learner.as_mut().map(|role| role.learner.tick(now)).unwrap_or_default();
-        let stalled =
-            running.front.stalled_since().is_some_and(|t| now.since(t) > self.options.front.retry * 4);
+        let stalled = running.front.stalled_since().filter(|&t| now.since(t) > self.options.front.retry * 4);
         let mut lead = Vec::new();
         if let Some(leadership) = running.leadership.as_mut() {
             leadership.set_eligible(running.learner.is_some());
-            if stalled {
-                lead.extend(leadership.on_stalled(now));
+            if let Some(waits) = stalled {
+                lead.extend(leadership.on_stalled(waits, waits, now));
             }
             lead.extend(leadership.tick(now, ctx.rng.random()));
         }

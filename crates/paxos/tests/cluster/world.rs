@@ -400,6 +400,7 @@ fn options(rng: &mut ChaCha8Rng) -> Options {
             abdication: millis(80),
             round: millis(25),
             backoff: millis(4),
+            trial: millis(160),
             tick: millis(3),
         },
         learner: learner::Options {

@@ -35,8 +35,8 @@ const READ_RETRY: Duration = Duration::from_millis(50);
 /// How often replicas tell each other where they stand.
 const PROGRESS_EVERY: Duration = Duration::from_millis(100);
 
-/// How long nothing that waits may move before the leader is suspected.
-const STALLED_AFTER: Duration = Duration::from_millis(1_000);
+/// A replica that is behind may lead all the same once nobody has led, and nothing has moved here, for so long.
+const STUCK_AFTER: Duration = Duration::from_millis(1_000);
 
 /// A replica this many slots behind leaves leading to others.
 const NEAR: u64 = 16;
@@ -407,10 +407,10 @@ impl Core {
         let effects = self.reader.as_mut().map(|reader| reader.tick(now)).unwrap_or_default();
         self.after_reading(effects);
         self.shared.desk().front.tick(now);
-        let stalled =
-            self.shared.desk().front.stalled_since().is_some_and(|at| now.since(at) >= STALLED_AFTER);
-        if stalled {
-            self.lead(|leadership, now| leadership.on_stalled(now));
+        let waits = self.shared.desk().front.stalled_since();
+        if let Some(waits) = waits {
+            let moved = self.moved.1;
+            self.lead(|leadership, now| leadership.on_stalled(waits, moved, now));
         }
         if now.since(self.told_progress) >= PROGRESS_EVERY {
             self.told_progress = now;
@@ -433,7 +433,7 @@ impl Core {
             (board.known, board.leader)
         };
         let near = known.0.saturating_sub(applied.0) < NEAR;
-        let stuck = leader.is_none() && now.since(self.moved.1) >= STALLED_AFTER;
+        let stuck = leader.is_none() && now.since(self.moved.1) >= STUCK_AFTER;
         self.roles.is_up(Role::Learner) && self.stopping.is_none() && (near || stuck)
     }
 

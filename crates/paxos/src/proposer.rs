@@ -91,6 +91,9 @@ pub struct Proposer {
     queued_bytes: usize,
     /// Readers wait for the slots up to here.
     decide: Prefix,
+    /// Who accepted anything in a slot, in whatever ballot: what a mutant counts.
+    #[cfg(feature = "mutants")]
+    stale: BTreeMap<Slot, BTreeSet<VoterId>>,
 }
 
 /// One ballot of this proposer, from its Prepare until it is given up.
@@ -169,6 +172,8 @@ impl Proposer {
             queue: VecDeque::new(),
             queued_bytes: 0,
             decide: Prefix::EMPTY,
+            #[cfg(feature = "mutants")]
+            stale: BTreeMap::new(),
         }
     }
 
@@ -336,8 +341,14 @@ impl Proposer {
 
     /// An acceptance. Counts for its own ballot and slot only (PMS-8), and once per voter (PMS-5).
     pub fn on_accepted(&mut self, ballot: Ballot, slot: Slot, voter: VoterId) {
-        let any = is(Mutant::CountsOtherBallots);
-        let Some(reign) = self.reign.as_mut().filter(|reign| reign.ballot == ballot || any) else { return };
+        #[cfg(feature = "mutants")]
+        if is(Mutant::CountsOtherBallots) {
+            self.stale.entry(slot).or_default().insert(voter);
+            if let Some(flight) = self.reign.as_mut().and_then(|reign| reign.flights.get_mut(&slot)) {
+                flight.accepted.extend(&self.stale[&slot]);
+            }
+        }
+        let Some(reign) = self.reign.as_mut().filter(|reign| reign.ballot == ballot) else { return };
         if let Some(flight) = reign.flights.get_mut(&slot) {
             flight.accepted.insert(voter);
         }

@@ -259,6 +259,12 @@ impl Configurations {
         *self.from.last_key_value().expect("never empty").0
     }
 
+    /// The slot from which on the voters of `slot` are in force; none where [`Configurations::at`] has none.
+    pub fn since(&self, slot: Slot) -> Option<Slot> {
+        self.at(slot)?;
+        self.from.range(..=slot).next_back().map(|(&from, _)| from)
+    }
+
     /// Notes that everything in `applied` is applied, and forgets what no slot from the last of it on needs.
     fn advance(&mut self, applied: Prefix) {
         self.applied = self.applied.max(applied);

@@ -86,6 +86,8 @@ pub enum Mutant {
     AnswersBeforeDisk,
     /// The log is trimmed by what is applied, not by what is durable (R6).
     TrimsTooEarly,
+    /// A newcomer votes, and counts, although only its process holds what was decided before (R6).
+    VotesWithoutStore,
     /// A lost memory comes back under its old name (R1).
     KeepsIncarnation,
     /// Slots released before a checkpoint arrived are applied after it was installed.

@@ -63,6 +63,7 @@ mutants! {
     TakesRotForTornTail "takes-rot-for-torn-tail" "damage in the middle of the log is cut off like a torn tail";
     AnswersBeforeDisk "answers-before-disk" "answers leave before the disk has the records";
     TrimsTooEarly "trims-too-early" "the log is trimmed by what is applied, not by what is durable";
+    VotesWithoutStore "votes-without-store" "a newcomer's disk need not hold what was decided before it votes";
     KeepsIncarnation "keeps-incarnation" "a lost memory comes back under its old name";
     InstallsOutOfOrder "installs-out-of-order" "a checkpoint overtakes slots that were released before it";
     ReusesNames "reuses-names" "a front's second life names its commands like its first";

@@ -98,6 +98,13 @@ impl Checkpointer {
         }
     }
 
+    /// Writes this state while the caller waits, behind a checkpoint that is under way.
+    pub(crate) fn write_now(&mut self, snapshot: Snapshot) -> Result<Prefix, String> {
+        self.collect()?;
+        let store = self.store.as_mut().ok_or("checkpoints can no longer be written")?;
+        write(store, snapshot).map_err(|error| error.to_string())
+    }
+
     /// How far the disk covers, if a checkpoint was just completed. An error if none can be written any more in
     /// this life: another one may open the files afresh.
     pub(crate) fn poll(&mut self) -> Result<Option<Prefix>, String> {
@@ -147,10 +154,13 @@ pub(crate) struct Snapshot {
 impl Snapshot {
     /// The state as it is now; none while there is none.
     pub(crate) fn take(shared: &Shared) -> Option<Snapshot> {
-        let guard = shared.read_state();
-        let state = guard.as_ref()?;
+        shared.read_state().as_ref().map(Snapshot::of)
+    }
+
+    /// This state.
+    pub(crate) fn of(state: &State) -> Snapshot {
         let machine = state.machine.encode(answer::encode);
-        Some(Snapshot { covered: state.machine.applied(), machine, store: state.store.snapshot() })
+        Snapshot { covered: state.machine.applied(), machine, store: state.store.snapshot() }
     }
 }
 

@@ -3,8 +3,11 @@
 //! It owns the applied state for writing; everybody else reads it under the lock. After each turn it answers
 //! the clients of this replica whose commands it just applied, and tells the core how far it has come. Now
 //! and then it has the state written to disk in the background, so that the log can be trimmed.
+//!
+//! At one place it waits for its disk: before the first slot in which this replica's acceptor votes. Of what was
+//! decided before, that acceptor remembers nothing, so this replica's store has to.
 
-use super::checkpoint::{Checkpointer, Loaded};
+use super::checkpoint::{Checkpointer, Loaded, Snapshot};
 use super::handle::{Answer, RequestError};
 use super::mailbox::Mailbox;
 use super::observation::Observation;
@@ -51,8 +54,8 @@ pub(crate) struct LearnerLife {
     mailbox: Arc<Mailbox<Input>>,
     life: u64,
     forget: bool,
-    /// The role and its files, once they are open.
-    open: Option<(LearnerRole, Checkpointer)>,
+    /// The role, once its files are open.
+    open: Option<LearnerRole>,
     /// A checkpoint shall be written, when the one under way is done.
     wanted: bool,
 }
@@ -74,6 +77,8 @@ impl LearnerLife {
         let mut role = LearnerRole {
             shared: Arc::clone(&self.shared),
             learner: Learner::new(self.shared.node, self.shared.config.limits.learner, applied),
+            checkpointer,
+            durable,
             unsaved_bytes: 0,
             sweeping: true,
             life: self.life,
@@ -81,12 +86,12 @@ impl LearnerLife {
         role.show(state);
         self.shared.core.push(CoreInput::LearnerUp { life: self.life, applied, durable });
         role.report();
-        self.open = Some((role, checkpointer));
+        self.open = Some(role);
         Ok(())
     }
 
     fn work(&mut self, inputs: Vec<Input>) -> Result<(), String> {
-        let Some((role, checkpointer)) = &mut self.open else { return Ok(()) };
+        let Some(role) = &mut self.open else { return Ok(()) };
         if inputs.is_empty() && role.sweeping {
             role.sweep();
         }
@@ -100,21 +105,22 @@ impl LearnerLife {
                     if !is(Mutant::InstallsOutOfOrder) {
                         role.carry_out(std::mem::take(&mut effects))?;
                     }
+                    let arrived = state.machine.applied();
                     role.install(*state, &mut effects)?;
-                    self.wanted = true; // not durable here before it is on this disk
+                    self.wanted |= role.durable < arrived; // not durable here before it is on this disk
                 }
                 input => effects.extend(role.step(input)),
             }
         }
         effects.extend(role.learner.tick(now));
         role.carry_out(effects)?;
-        if let Some(durable) = checkpointer.poll()? {
-            self.shared.core.push(CoreInput::Durable { life: self.life, prefix: durable });
+        if let Some(durable) = role.checkpointer.poll()? {
+            role.on_durable(durable);
         }
-        if !checkpointer.busy() && (self.wanted || role.unsaved_bytes >= role.checkpoint_bytes()) {
+        if !role.checkpointer.busy() && (self.wanted || role.unsaved_bytes >= role.checkpoint_bytes()) {
             role.unsaved_bytes = 0;
             self.wanted = false;
-            checkpointer.start(&self.shared);
+            role.checkpointer.start(&self.shared);
         }
         Ok(())
     }
@@ -123,7 +129,7 @@ impl LearnerLife {
 impl Worker for LearnerLife {
     fn patience(&self) -> Duration {
         match &self.open {
-            Some((role, _)) if role.sweeping => Duration::ZERO,
+            Some(role) if role.sweeping => Duration::ZERO,
             _ => TICK,
         }
     }
@@ -158,6 +164,9 @@ impl Worker for LearnerLife {
 struct LearnerRole {
     shared: Arc<Shared>,
     learner: Learner,
+    checkpointer: Checkpointer,
+    /// How far the disk covers.
+    durable: Prefix,
     /// Bytes of values applied since the last checkpoint began.
     unsaved_bytes: u64,
     /// Compacted history is left to remove.
@@ -208,21 +217,75 @@ impl LearnerRole {
                 }
             }
         }
-        for batch in chosen.chunks(APPLY_AT_ONCE) {
-            self.apply(batch)?;
+        let mut rest = chosen.as_slice();
+        while !rest.is_empty() {
+            self.wait_at_threshold()?;
+            let applied = self.apply(&rest[..rest.len().min(APPLY_AT_ONCE)])?;
+            rest = &rest[applied..];
         }
         Ok(())
     }
 
-    /// Applies chosen values in order, answers this replica's clients, and reports.
-    fn apply(&mut self, batch: &[(Slot, Value)]) -> Result<(), String> {
+    /// Before the first slot that this replica's acceptor votes in, everything decided so far comes to be durable here.
+    ///
+    /// Once that slot is applied here this replica no longer counts as failed, and another one may lose its memory.
+    /// Then nobody may be left of those who voted before, and what this replica merely has applied ends with its
+    /// process: three servers wiped one after the other, then a restart of all, and everything would be lost. So it
+    /// waits, while the others go on. If the disk cannot take it, this life ends and the next one tries again.
+    fn wait_at_threshold(&mut self) -> Result<(), String> {
+        let snapshot = {
+            let guard = self.shared.read_state();
+            guard.as_ref().filter(|state| self.is_at_threshold(state)).map(Snapshot::of)
+        };
+        snapshot.map_or(Ok(()), |snapshot| self.write_now(snapshot))
+    }
+
+    /// Does this replica's acceptor vote in the next slot, and not before it, and is something before it not durable?
+    fn is_at_threshold(&self, state: &State) -> bool {
+        if is(Mutant::VotesWithoutStore) {
+            return false;
+        }
+        let (applied, configurations) =
+            (state.machine.applied(), state.machine.membership().configurations());
+        let me = self.shared.voter();
+        let votes = |slot| configurations.at(slot).is_some_and(|voters| voters.contains(me));
+        self.durable < applied && votes(applied.next()) && !votes(Slot(applied.0))
+    }
+
+    /// Would this replica be behind that threshold with this state, and perhaps never have waited there?
+    fn is_behind_threshold(&self, state: &State) -> bool {
+        let (last, configurations) =
+            (Slot(state.machine.applied().0), state.machine.membership().configurations());
+        let votes = configurations.at(last).is_some_and(|voters| voters.contains(self.shared.voter()));
+        votes && configurations.since(last).is_some_and(|since| self.durable < Prefix::before(since))
+    }
+
+    fn write_now(&mut self, snapshot: Snapshot) -> Result<(), String> {
+        let durable = self.checkpointer.write_now(snapshot)?;
+        self.on_durable(durable);
+        Ok(())
+    }
+
+    fn on_durable(&mut self, durable: Prefix) {
+        self.durable = durable;
+        self.shared.core.push(CoreInput::Durable { life: self.life, prefix: durable });
+    }
+
+    /// Applies chosen values in order, answers this replica's clients, and reports. Returns how many: it stops where
+    /// the disk has to follow first.
+    fn apply(&mut self, batch: &[(Slot, Value)]) -> Result<usize, String> {
         let mut answers: Vec<(CommandId, Result<Answer, RequestError>)> = Vec::new();
+        let mut applied = 0;
         let heard = {
             // Taken out and put back only when it is whole again: should this fail half-way, nobody sees, or
             // gives away, a state that is neither before a slot nor after it.
             let mut guard = self.shared.write_state();
             let mut state = guard.take().ok_or("the state is gone although this life showed one")?;
             for (slot, value) in batch {
+                if applied > 0 && self.is_at_threshold(&state) {
+                    break;
+                }
+                applied += 1;
                 self.unsaved_bytes += value.len() as u64;
                 apply_slot(self.shared.node, &mut state, *slot, value, &mut answers)?;
                 let hash = state.store.state_hash();
@@ -241,7 +304,7 @@ impl LearnerRole {
         };
         self.shared.answer(answers, heard);
         self.report();
-        Ok(())
+        Ok(applied)
     }
 
     /// Another replica's state takes the place of this one's.
@@ -250,6 +313,9 @@ impl LearnerRole {
         if applied <= self.shared.applied() {
             self.learner.on_not_installed(self.shared.now());
             return Ok(());
+        }
+        if self.is_behind_threshold(&state) && !is(Mutant::VotesWithoutStore) {
+            self.write_now(Snapshot::of(&state))?; // shown only then, as if it had waited
         }
         self.show(state);
         effects.extend(self.learner.on_installed(applied, self.shared.now()));

@@ -15,7 +15,7 @@ use std::time::Duration;
 use synod_kv::StateHash;
 use synod_paxos::membership::Genesis;
 use synod_paxos::message::{Message, Outgoing};
-use synod_paxos::types::{Ballot, ClusterId, CommandId, Generation, NodeId, Prefix, Slot, Time};
+use synod_paxos::types::{Ballot, ClusterId, CommandId, Generation, NodeId, Prefix, Slot, Time, VoterId};
 use synod_paxos::value::Action;
 use tokio::sync::{broadcast, oneshot, watch};
 
@@ -363,6 +363,11 @@ impl Shared {
         if let Some(mailbox) = lock(&self.acceptor).as_ref() {
             mailbox.push(acceptor::Input::Seal);
         }
+    }
+
+    /// Who this replica's acceptor is at present.
+    pub(crate) fn voter(&self) -> VoterId {
+        VoterId { node: self.node, incarnation: self.home.incarnation() }
     }
 
     /// Wants a checkpoint, whatever the log's size.

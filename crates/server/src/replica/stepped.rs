@@ -171,7 +171,7 @@ impl Stepped {
 
     /// Who this replica's acceptor is at present.
     pub fn voter(&self) -> VoterId {
-        VoterId { node: self.shared.node, incarnation: self.shared.home.incarnation() }
+        self.shared.voter()
     }
 
     /// Wants a checkpoint, whatever the log's size.

@@ -9,7 +9,7 @@ use bytes::Bytes;
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use synod_kv::{Request, StateHash, Store};
 use synod_paxos::membership::{Change, Genesis, Member};
-use synod_paxos::types::{CommandId, Generation, NodeId, Prefix, Sequence, Slot};
+use synod_paxos::types::{CommandId, Generation, NodeId, Prefix, Sequence, Slot, VoterId};
 use synod_paxos::value::{Action, Command, Value};
 use synod_server::replica::Answer;
 
@@ -119,6 +119,13 @@ impl Book {
 
     pub(super) fn voters(&self, slot: Slot) -> &Voters {
         self.voters.range(..=slot).next_back().expect("genesis names the first").1
+    }
+
+    /// From which slot on `voter` votes without a break up to `slot`; none if it does not vote there.
+    pub(super) fn votes_since(&self, voter: VoterId, slot: Slot) -> Option<Slot> {
+        let lists = |voters: &Voters| voters.get(&voter.node) == Some(&voter.incarnation);
+        let back = self.voters.range(..=slot).rev();
+        back.take_while(|(_, voters)| lists(voters)).last().map(|(&first, _)| first)
     }
 
     /// Do the same voters vote in all slots from `first` to `last`?
@@ -282,5 +289,24 @@ mod tests {
                 }
             }
         }
+    }
+
+    #[test]
+    fn a_voter_that_comes_back_votes_since_then() {
+        let genesis = testing::genesis();
+        let window = genesis.window.slots();
+        let (&node, member) = genesis.members.first_key_value().expect("there are founders");
+        let voter = VoterId { node, incarnation: member.voter.expect("founders vote") };
+        let mut book = Book::genesis(&genesis);
+        assert_eq!(book.votes_since(voter, Slot(1)), Some(Slot(0)));
+        let other = Incarnation(99);
+        let replace = |old, new| Change::Replace { node, old: Some(old), new };
+        book.apply(&testing::change(1, replace(voter.incarnation, other)));
+        book.apply(&testing::change(2, replace(other, voter.incarnation)));
+        let (gone, back) = (Slot(1 + window), Slot(2 + window));
+        assert_eq!(book.votes_since(voter, Slot(gone.0 - 1)), Some(Slot(0)));
+        assert_eq!(book.votes_since(voter, gone), None);
+        assert_eq!(book.votes_since(VoterId { node, incarnation: other }, gone), Some(gone));
+        assert_eq!(book.votes_since(voter, back.next()), Some(back));
     }
 }

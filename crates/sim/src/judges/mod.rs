@@ -400,6 +400,11 @@ impl Court {
         self.ledger.book().voters(slot)
     }
 
+    /// From which slot on `voter` votes without a break up to `slot`; none if it does not vote there.
+    pub fn votes_since(&self, voter: VoterId, slot: Slot) -> Option<Slot> {
+        self.ledger.book().votes_since(voter, slot)
+    }
+
     /// The last slot whose voters are determined: a window behind [`Court::chosen`].
     pub fn horizon(&self) -> Slot {
         self.ledger.book().horizon()

@@ -1,9 +1,10 @@
 //! What goes wrong, and how much of it at once.
 //!
 //! Anything may stop, pause, lag or be cut off at any time: safety has to hold, progress comes later. Only memory is
-//! rationed. As long as a majority of intact memories remains in every configuration that still matters, nothing
-//! chosen may be lost and the cluster must come back by itself; beyond that it has to stop (rule R7), and runs that
-//! go there have no second movement.
+//! rationed. Whoever forgot counts as failed until it votes again, a slot in which it does is chosen, and it has
+//! caught up to there. As long as no more than a minority of any configuration in force or to come counts as failed,
+//! nothing chosen may be lost and the cluster must come back by itself; beyond that it has to stop (rule R7), and
+//! runs that go there have no second movement.
 
 use super::disk::Speed;
 use super::plan::{Fault, Mishap, Whom};
@@ -302,8 +303,8 @@ impl World {
             let holdings = &mut self.stage.inner().holdings;
             let held = holdings.entry(id).or_default();
             match role {
-                Role::Acceptor => held.trimmed = None,
-                Role::Learner => held.covered = Prefix::EMPTY,
+                Role::Acceptor => held.voter = None,
+                Role::Learner => held.forget_store(),
                 Role::Proposer => {}
             }
         }
@@ -370,7 +371,10 @@ impl World {
             self.count("bit rot");
         }
         // Whether or not anything was lost is found out at the start; until then it counts as forgotten.
-        self.stage.inner().holdings.remove(&id);
+        if let Some(held) = self.stage.inner().holdings.get_mut(&id) {
+            held.voter = None;
+            held.forget_store();
+        }
         self.start_later(id, fault.lasts);
     }
 
@@ -398,8 +402,8 @@ impl World {
         }
         if self.removed.is_none() && self.plan.replicas > 3 {
             let node = NodeId(1 + (at.0 + 1) % self.plan.replicas);
-            if self.ids().into_iter().all(|other| self.is_intact(other)) && self.survives(None, false, false)
-            {
+            let now = Slot(self.stage.inner().court.chosen().0.max(1));
+            if self.ids().into_iter().all(|other| self.is_sound(other, now)) && self.survives(None) {
                 change = Some(Change::Remove { node });
                 self.removed = Some(node);
                 self.count("member removal asked for");
@@ -413,58 +417,45 @@ impl World {
 
     // -- how much may be forgotten -----------------------------------------------------------------
 
-    fn is_intact(&self, id: NodeId) -> bool {
+    /// Does this replica not count as failed where it votes in `slot`? One that forgot does, until it votes again, a
+    /// slot in which it votes is chosen, and it has applied so far. From then on it has to answer for whatever its
+    /// predecessor held; whether its disk really can is not asked, because nobody asks that who wipes the next one.
+    fn is_sound(&self, id: NodeId, slot: Slot) -> bool {
         let inner = self.stage.inner();
-        let present =
-            inner.holdings.get(&id).and_then(|held| held.trimmed).map(|(voter, _)| voter.incarnation);
-        present.is_some() && inner.court.members().get(&id).map(|member| member.voter) == Some(present)
+        let Some(held) = inner.holdings.get(&id) else { return false };
+        let since = held.voter.and_then(|voter| inner.court.votes_since(voter, slot));
+        since.is_some_and(|since| held.reached.0 >= since.0) && held.covered >= held.owed
     }
 
     /// May this replica lose its acceptor's memory, or its store, and the cluster still come back?
     pub(super) fn may_forget(&self, id: NodeId, log: bool, store: bool) -> bool {
         if self.plan.reckless {
             // All but one at most: the last one that remembers keeps a second cluster from being formed (R7).
-            let inner = self.stage.inner();
-            let remembers = |other: &&NodeId| {
-                **other != id && inner.holdings.get(other).is_some_and(|held| held.trimmed.is_some())
-            };
-            return self.nodes.keys().filter(remembers).count() > 0;
+            let remembers = |held: &&super::stage::Holdings| held.voter.is_some();
+            return self.stage.inner().holdings.values().filter(remembers).count() >= 2;
         }
-        !self.removal_pends() && self.survives(Some(id), log, store)
+        self.survives(Some(id).filter(|_| log || store))
     }
 
-    /// Was a removal asked for that is still to come? With one voter less, as many forgetful ones may be too many.
-    fn removal_pends(&self) -> bool {
-        let inner = self.stage.inner();
-        self.removed
-            .is_some_and(|node| inner.court.members().contains_key(&node) && !inner.court.was_removed(node))
-    }
-
-    /// Does every slot that some replica may still ask for rest on a store or on a majority of memories?
-    fn survives(&self, victim: Option<NodeId>, log: bool, store: bool) -> bool {
-        let inner = self.stage.inner();
-        if inner.court.members().is_empty() {
-            // Not formed yet, as far as anybody knows: one blank disk more is no loss, but only one (formation).
+    /// Is a majority left that does not count as failed, in every configuration that is in force or to come?
+    fn survives(&self, victim: Option<NodeId>) -> bool {
+        let (formed, slots) = {
+            let court = &self.stage.inner().court;
+            (!court.members().is_empty(), court.chosen().0.max(1)..=court.horizon().0)
+        };
+        if !formed {
+            // As far as anybody knows: one blank disk more is no loss, but only one (formation).
             return self.nodes.values().all(|node| node.disks == 1 || Some(node.id) == victim);
         }
-        // Nobody asks a replica that was removed, and who lags does not know that it came back.
-        let keeps_store = |id: NodeId| (Some(id) != victim || !store) && self.removed != Some(id);
-        let keeps_log = |id: NodeId| Some(id) != victim || !log;
-        let covered = inner
-            .holdings
-            .iter()
-            .filter(|(id, _)| keeps_store(**id))
-            .map(|(_, held)| held.covered)
-            .max()
-            .unwrap_or_default();
-        (covered.0 + 1..=inner.court.horizon().0).map(Slot).all(|slot| {
-            let voters = inner.court.voters(slot);
-            let remembers = |(id, held): &(&NodeId, &super::stage::Holdings)| {
-                let Some((voter, trimmed)) = held.trimmed else { return false };
-                keeps_log(**id) && voters.get(id) == Some(&voter.incarnation) && !trimmed.contains(slot)
+        slots.map(Slot).all(|slot| {
+            let voters = self.stage.inner().court.voters(slot).clone();
+            let left = |gone: Option<NodeId>| {
+                let stay = || voters.keys().copied().filter(move |&id| Some(id) != gone);
+                let intact = stay().filter(|&id| Some(id) != victim && self.is_sound(id, slot)).count();
+                intact > stay().count() / 2
             };
-            let intact = inner.holdings.iter().filter(remembers).count();
-            intact > voters.len() / 2
+            // The removal that was asked for may still be on its way.
+            left(None) && left(self.removed)
         })
     }
 

@@ -14,8 +14,20 @@ use synod_server::trace::{Event, Names, What};
 pub(super) struct Holdings {
     /// How far the durable store covers.
     pub(super) covered: Prefix,
-    /// How far the acceptor's log is trimmed, and whose log that is.
-    pub(super) trimmed: Option<(VoterId, Prefix)>,
+    /// Whose memory the acceptor's log is; none while that is gone, or in doubt.
+    pub(super) voter: Option<VoterId>,
+    /// How far this replica has applied since its disk was last empty, whether or not it still has.
+    pub(super) reached: Prefix,
+    /// How far a store covered that is gone, or in doubt: the next one has to.
+    pub(super) owed: Prefix,
+}
+
+impl Holdings {
+    /// The durable store is gone, or in doubt.
+    pub(super) fn forget_store(&mut self) {
+        self.owed = self.owed.max(self.covered);
+        self.covered = Prefix::EMPTY;
+    }
 }
 
 /// See the module.
@@ -109,19 +121,13 @@ impl Inner {
     }
 
     fn note(&mut self, node: NodeId, observation: &Observation<'_>) {
-        use synod_paxos::acceptor::Record;
         match observation {
             Observation::Covered { durable } => self.holdings.entry(node).or_default().covered = *durable,
             Observation::Restored { acceptor } => {
-                self.holdings.entry(node).or_default().trimmed = Some((acceptor.id(), acceptor.trimmed()));
+                self.holdings.entry(node).or_default().voter = Some(acceptor.id());
             }
-            Observation::Persisted { voter, records } => {
-                for record in *records {
-                    if let Record::Trimmed { upto } = record {
-                        self.holdings.entry(node).or_default().trimmed = Some((*voter, *upto));
-                    }
-                }
-            }
+            Observation::Applied { slot, .. } => self.reached(node, Prefix::through(*slot)),
+            Observation::Loaded { applied, .. } => self.reached(node, *applied),
             Observation::Leads { begins: true, ballot } => {
                 self.leader = Some(node);
                 self.round = self.round.max(ballot.round);
@@ -133,5 +139,10 @@ impl Inner {
             }
             _ => {}
         }
+    }
+
+    fn reached(&mut self, node: NodeId, applied: Prefix) {
+        let held = self.holdings.entry(node).or_default();
+        held.reached = held.reached.max(applied);
     }
 }

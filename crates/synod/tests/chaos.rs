@@ -64,7 +64,6 @@ fn d9_a_write_of_a_bare_majority_survives_one_of_them_wiped_and_started_first() 
 /// Never more than one server without its memory at a time, but three in the course of time: what was chosen before
 /// they voted must not depend on incarnations that are gone.
 #[test]
-#[ignore = "fails: a newcomer is admitted without a checkpoint, so what its predecessor voted for is lost with three of them"]
 fn d9_servers_wiped_one_after_the_other_survive_a_restart_of_all() {
     let (code, report) =
         chaos("--faults wipe,restart-all --seed 5 --episodes 8 --duration 10m --links built-in");

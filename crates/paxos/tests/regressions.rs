@@ -160,7 +160,7 @@ fn pms_32_a_leader_goes_back_for_what_it_jumped_over_and_others_remember() {
     let first = ballot(1, 1);
     proposer.on_promise(first, voter(3), Slot(1), None, Prefix(1), Vec::new(), Time(1));
     proposer.on_promise(first, voter(1), Slot(1), None, Prefix::EMPTY, found(), Time(1));
-    let later = Time(0) + proposer::Options::default().retry;
+    let later = Time(1) + proposer::Options::default().retry;
     let asked = messages(proposer.tick(later));
     let missed = (vec![NodeId(2)], Message::Prepare { ballot: first, from: Slot(1) });
     assert_eq!(proposer.leads(), Some(first), "it jumped");
@@ -170,6 +170,36 @@ fn pms_32_a_leader_goes_back_for_what_it_jumped_over_and_others_remember() {
     let told = messages(proposer.on_promise(first, voter(2), Slot(1), None, Prefix::EMPTY, found(), later));
     let again = Message::Prepare { ballot: ballot(2, 1), from: Slot(1) };
     assert!(told.iter().any(|(_, message)| *message == again), "{told:?}");
+}
+
+/// As above, and n2's answer comes in parts that together take longer than the pause before the jump. As long as parts
+/// keep coming, the leader waits.
+#[test]
+fn pms_32_a_leader_waits_for_the_rest_of_a_promise_before_it_jumps() {
+    let membership = Membership::genesis(&genesis(3, 4));
+    let configurations = membership.configurations().clone();
+    let mut proposer = Proposer::new(N1, Generation(1), proposer::Options::default(), configurations.clone());
+    proposer.on_applied(configurations, (1..=3).map(NodeId).collect());
+    proposer.campaign(Time(0)).expect("the first slot has voters");
+    let value = Value::batch(&[command(1, 1, 1)]);
+    let found = |slot| vec![Acceptance { slot: Slot(slot), ballot: ballot(1, 2), value: value.clone() }];
+    let ours = ballot(1, 1);
+    let pause = proposer::Options::default().retry * 3 / 4;
+    let (first, second) = (Time(0) + pause, Time(0) + pause * 2);
+    proposer.on_promise(ours, voter(3), Slot(1), None, Prefix(2), Vec::new(), Time(1));
+    proposer.on_promise(ours, voter(1), Slot(1), None, Prefix::EMPTY, [found(1), found(2)].concat(), Time(1));
+    let mut told =
+        proposer.on_promise(ours, voter(2), Slot(1), Some(Slot(2)), Prefix::EMPTY, found(1), first);
+    told.extend(proposer.tick(second));
+    told.extend(proposer.on_promise(ours, voter(2), Slot(2), None, Prefix::EMPTY, found(2), second));
+    let proposed: Vec<(Slot, Value)> = messages(told)
+        .into_iter()
+        .filter_map(|(_, message)| match message {
+            Message::Accept { ballot, slot, value, .. } if ballot == ours => Some((slot, value)),
+            _ => None,
+        })
+        .collect();
+    assert_eq!(proposed, vec![(Slot(1), value.clone()), (Slot(2), value)]);
 }
 
 /// n2 was told by n3 that a leader lives. It must not say so to the next who asks as if it had heard it: the

@@ -57,6 +57,15 @@ fn leader_with_one_chosen(membership: &Membership) -> Proposer {
     proposer
 }
 
+/// n1 of so many replicas, which has just begun its first campaign and learned nothing.
+fn campaigning(nodes: u64) -> Proposer {
+    let configurations = Membership::genesis(&genesis(nodes, 4)).configurations().clone();
+    let mut proposer = Proposer::new(N1, Generation(1), proposer::Options::default(), configurations.clone());
+    proposer.on_applied(configurations, (1..=nodes).map(NodeId).collect());
+    proposer.campaign(Time(0)).expect("the first slot has voters");
+    proposer
+}
+
 fn messages(effects: Vec<proposer::Effect>) -> Vec<(Vec<NodeId>, Message)> {
     let sent = |effect| match effect {
         proposer::Effect::Send { to, message } => Some((to, message)),
@@ -107,11 +116,7 @@ fn pms_22_a_leader_whose_learner_forgot_asks_the_acceptors() {
 /// learner that there is something to fetch: nobody else might.
 #[test]
 fn pms_32_a_leader_that_jumps_over_trimmed_slots_says_so() {
-    let membership = Membership::genesis(&genesis(1, 4));
-    let configurations = membership.configurations().clone();
-    let mut proposer = Proposer::new(N1, Generation(1), proposer::Options::default(), configurations.clone());
-    proposer.on_applied(configurations, vec![N1]);
-    proposer.campaign(Time(0)).expect("the first slot has voters");
+    let mut proposer = campaigning(1);
     let told =
         messages(proposer.on_promise(ballot(1, 1), voter(1), Slot(1), None, Prefix(9), Vec::new(), Time(1)));
     let [(to, Message::Chosen(word))] = told.as_slice() else { panic!("{told:?}") };
@@ -125,11 +130,7 @@ fn pms_32_a_leader_that_jumps_over_trimmed_slots_says_so() {
 /// them, instead of waiting for somebody to have it.
 #[test]
 fn pms_32_who_trimmed_a_slot_does_not_hide_what_others_remember_of_it() {
-    let membership = Membership::genesis(&genesis(3, 4));
-    let configurations = membership.configurations().clone();
-    let mut proposer = Proposer::new(N1, Generation(1), proposer::Options::default(), configurations.clone());
-    proposer.on_applied(configurations, (1..=3).map(NodeId).collect());
-    proposer.campaign(Time(0)).expect("the first slot has voters");
+    let mut proposer = campaigning(3);
     let value = Value::batch(&[command(1, 1, 1)]);
     let found = || vec![Acceptance { slot: Slot(1), ballot: ballot(1, 2), value: value.clone() }];
     let mut told = Vec::new();
@@ -150,11 +151,7 @@ fn pms_32_who_trimmed_a_slot_does_not_hide_what_others_remember_of_it() {
 /// As above, but n2 answers only when the leader has jumped over slot 1 already. It goes back, with a new ballot.
 #[test]
 fn pms_32_a_leader_goes_back_for_what_it_jumped_over_and_others_remember() {
-    let membership = Membership::genesis(&genesis(3, 4));
-    let configurations = membership.configurations().clone();
-    let mut proposer = Proposer::new(N1, Generation(1), proposer::Options::default(), configurations.clone());
-    proposer.on_applied(configurations, (1..=3).map(NodeId).collect());
-    proposer.campaign(Time(0)).expect("the first slot has voters");
+    let mut proposer = campaigning(3);
     let value = Value::batch(&[command(1, 1, 1)]);
     let found = || vec![Acceptance { slot: Slot(1), ballot: ballot(1, 2), value: value.clone() }];
     let first = ballot(1, 1);
@@ -176,11 +173,7 @@ fn pms_32_a_leader_goes_back_for_what_it_jumped_over_and_others_remember() {
 /// keep coming, the leader waits.
 #[test]
 fn pms_32_a_leader_waits_for_the_rest_of_a_promise_before_it_jumps() {
-    let membership = Membership::genesis(&genesis(3, 4));
-    let configurations = membership.configurations().clone();
-    let mut proposer = Proposer::new(N1, Generation(1), proposer::Options::default(), configurations.clone());
-    proposer.on_applied(configurations, (1..=3).map(NodeId).collect());
-    proposer.campaign(Time(0)).expect("the first slot has voters");
+    let mut proposer = campaigning(3);
     let value = Value::batch(&[command(1, 1, 1)]);
     let found = |slot| vec![Acceptance { slot: Slot(slot), ballot: ballot(1, 2), value: value.clone() }];
     let ours = ballot(1, 1);

@@ -3,34 +3,11 @@
 //! voted in the beginning, and then all restart, so that only disks remember.
 
 use std::time::Duration;
-use synod_server::replica::ProtocolLimits;
-use synod_sim::world::disk::Speed;
-use synod_sim::world::plan::{Demand, Fault, Mishap, Plan, Weather, Whom};
+use synod_sim::world::plan::{Fault, Mishap, Plan, Whom};
 
-/// A quiet cluster, whose logs are far too short for a checkpoint to be due.
+/// A cluster whose logs are far too short for a checkpoint to be due.
 fn quiet(seed: u64, replicas: u64, window: u64, faults: Vec<Fault>) -> Plan {
-    Plan {
-        seed,
-        replicas,
-        window,
-        limits: ProtocolLimits::default(),
-        segment_bytes: 64 << 10,
-        checkpoint_bytes: 64 << 20,
-        network: Weather::FAIR,
-        disks: Speed::GOOD,
-        drift: 0,
-        clients: Demand {
-            clients: 3,
-            requests: 30,
-            keys: 3,
-            pause: 200_000,
-            value: 100,
-            patience: Duration::from_secs(3),
-        },
-        trouble: faults.last().map_or(Duration::ZERO, |last| last.at + Duration::from_millis(500)),
-        faults,
-        reckless: false,
-    }
+    Plan { window, ..Plan::quiet(seed, replicas, faults) }
 }
 
 fn fault(at: Duration, victim: u64, what: Mishap) -> Fault {

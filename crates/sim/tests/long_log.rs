@@ -6,8 +6,7 @@
 use std::time::Duration;
 use synod_paxos::{acceptor, proposer};
 use synod_server::replica::ProtocolLimits;
-use synod_sim::world::disk::Speed;
-use synod_sim::world::plan::{Demand, Fault, Mishap, Plan, Weather, Whom};
+use synod_sim::world::plan::{Demand, Fault, Mishap, Plan, Whom};
 
 /// From the end of all faults until everybody is served and all replicas are equal.
 const BOUND: Duration = Duration::from_secs(20);
@@ -20,33 +19,26 @@ fn plan(seed: u64, replicas: u64) -> Plan {
         what,
         salt: seed,
     };
+    // Another leader first: what the log says of one reign alone lets replicas apply it without asking anybody.
+    let faults = vec![fault(4_000, Mishap::Kill), fault(4_900, Mishap::KillAll { power: false })];
+    let quiet = Plan::quiet(seed, replicas, faults);
     Plan {
-        seed,
-        replicas,
-        window: 64,
         limits: ProtocolLimits {
             // Every part of an answer to phase 1 holds one slot, as if values were as large as they may be.
             acceptor: acceptor::Limits { promise_bytes: 1, ..acceptor::Limits::default() },
             proposer: proposer::Options { batch_bytes: 1, ..proposer::Options::default() },
             ..ProtocolLimits::default()
         },
-        segment_bytes: 64 << 10,
-        checkpoint_bytes: 64 << 20,
-        network: Weather::FAIR,
-        disks: Speed::GOOD,
-        drift: 0,
         clients: Demand {
             clients: 12,
             requests: 5_000,
             keys: 20,
             pause: 20_000, // some three thousand writes until all are killed
             value: 8,
-            patience: Duration::from_secs(3),
+            ..quiet.clients
         },
         trouble: Duration::from_millis(5_000),
-        // Another leader first: what the log says of one reign alone lets replicas apply it without asking anybody.
-        faults: vec![fault(4_000, Mishap::Kill), fault(4_900, Mishap::KillAll { power: false })],
-        reckless: false,
+        ..quiet
     }
 }
 

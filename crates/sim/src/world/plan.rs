@@ -213,6 +213,32 @@ fn mishap(rng: &mut ChaCha8Rng, forgetful: bool) -> Mishap {
 }
 
 impl Plan {
+    /// A quiet world, in which nothing happens but these faults: for tests that tell one story.
+    pub fn quiet(seed: u64, replicas: u64, faults: Vec<Fault>) -> Plan {
+        Plan {
+            seed,
+            replicas,
+            window: 64,
+            limits: ProtocolLimits::default(),
+            segment_bytes: 64 << 10,
+            checkpoint_bytes: 64 << 20,
+            network: Weather::FAIR,
+            disks: Speed::GOOD,
+            drift: 0,
+            clients: Demand {
+                clients: 3,
+                requests: 30,
+                keys: 3,
+                pause: 200_000,
+                value: 100,
+                patience: Duration::from_secs(3),
+            },
+            trouble: faults.last().map_or(Duration::ZERO, |last| last.at + Duration::from_millis(500)),
+            faults,
+            reckless: false,
+        }
+    }
+
     /// The plan of a seed.
     pub fn of(seed: u64) -> Plan {
         let rng = &mut ChaCha8Rng::seed_from_u64(seed);

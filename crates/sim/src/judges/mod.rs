@@ -1,7 +1,7 @@
 //! The judges of a run: they watch whole replicas at work, know the truth, and ask no replica.
 //!
 //! Every replica reports what it does ([`Observation`]): what it says, what its disk holds for good, what it
-//! applies. From these facts alone a [`ledger`] concludes what is chosen, and from what is chosen a [`book`]
+//! applies. From these facts alone a `ledger` concludes what is chosen, and from what is chosen a `book`
 //! replays the log: who votes where, what each command answered, which state lies behind each slot. Then each
 //! judge holds one invariant of the protocol against whatever a replica claims, at the instant of the claim. So a
 //! mistake is found where it is made, and not where, thousands of steps later, it shows.
@@ -11,7 +11,7 @@
 //! ```
 //!
 //! A judge that never objects proves nothing. So every judge is shown a story that it must condemn, beside one
-//! that it must let pass; and the [`tally`] counts how often the rare things happened that could have gone wrong.
+//! that it must let pass; and the `tally` counts how often the rare things happened that could have gone wrong.
 
 mod agreement;
 mod answers;

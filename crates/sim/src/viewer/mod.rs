@@ -9,10 +9,10 @@
 //!    0.702  ●───────x───────▶  Accept 1.n1 slot 1: put a (n1/1)
 //! ```
 //!
-//! What was sent is matched with what was received by its content ([`flights`]); an arrow takes one line when
+//! What was sent is matched with what was received by its content (`flights`); an arrow takes one line when
 //! that puts no replica's events into another order, and two otherwise: one where it leaves, one where it
-//! arrives. [`lanes`] knows who is up and who leads, [`filter`] what is worth showing, [`repeats`] what was said
-//! before, [`words`] what to call it; [`draw`] puts it on the page.
+//! arrives. `lanes` knows who is up and who leads, `filter` what is worth showing, `repeats` what was said
+//! before, `words` what to call it; `draw` puts it on the page.
 
 mod draw;
 mod filter;

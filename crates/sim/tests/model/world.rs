@@ -140,7 +140,13 @@ impl World {
 
     /// One command to a batch, and never a reason to wait.
     pub(crate) fn pipeline(&self) -> proposer::Options {
-        proposer::Options { depth: 16, batch_bytes: 1, queue_bytes: 1 << 20, retry: Duration::from_secs(1) }
+        // A batch is one command, and as many may be under way as there are slots, whatever their bytes.
+        proposer::Options {
+            depth: 1 << 20,
+            batch_bytes: 1,
+            queue_bytes: 1 << 20,
+            retry: Duration::from_secs(1),
+        }
     }
 
     /// The commands that wait when a leader begins: its own, which no other ballot has, and before them the

@@ -351,8 +351,11 @@ impl World {
         }
         let Some(process) = self.node(id).process.as_mut() else { return };
         process.stepped.seal();
-        process.turn_all();
+        let sealed = process.turn_all();
         self.kill(id, Fate::Kept);
+        if !sealed {
+            return self.start_later(id, fault.lasts); // what is not sealed may rot unnoticed, and that is known
+        }
         let faulty = &self.nodes[&id].disk.faulty;
         let paths: Vec<String> = faulty
             .paths()

@@ -60,11 +60,10 @@ impl Fate {
 }
 
 impl Process {
-    /// Every role that has a thread takes a turn, at once.
-    pub(super) fn turn_all(&mut self) {
-        for worker in &mut self.workers {
-            worker.life.turn();
-        }
+    /// Every role that has a thread takes a turn, at once. False if one of them is down, or goes down in that turn.
+    pub(super) fn turn_all(&mut self) -> bool {
+        let alive = self.workers.iter_mut().filter_map(|worker| worker.life.turn().then_some(())).count();
+        alive == 2 // acceptor and learner
     }
 }
 
@@ -156,7 +155,9 @@ impl World {
         let lied = self.nodes[&id].lied;
         let fate = match fate {
             // A disk that lied, and then lost its power, holds nobody knows what: an operator gives it up (D5).
-            Fate::Power(_) if lied => Fate::Wiped,
+            // If too many have forgotten already, the power stays.
+            Fate::Power(_) if lied && self.may_forget(id, true, true) => Fate::Wiped,
+            Fate::Power(_) if lied => Fate::Kept,
             fate => fate,
         };
         let seed = self.rng.random();

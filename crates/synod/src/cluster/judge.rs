@@ -279,26 +279,33 @@ fn revisions(history: &History) -> Check {
     }
 }
 
+/// One key's operations, for tests.
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use synod_sim::{Answer, Moment, Outcome, Saw};
+pub(crate) mod stories {
+    use synod_sim::{Answer, Call, ClientId, Moment, Operation, Outcome, Revision, Saw};
 
-    fn operation(invoked: u64, call: Call, outcome: Outcome) -> Operation {
+    pub(crate) fn operation(invoked: u64, call: Call, outcome: Outcome) -> Operation {
         Operation { client: ClientId(1), via: None, invoked: Moment(invoked), call, outcome }
     }
 
-    fn answered(returned: u64, revision: u64, saw: Saw) -> Outcome {
+    pub(crate) fn answered(returned: u64, revision: u64, saw: Saw) -> Outcome {
         Outcome::Answered(Answer { returned: Moment(returned), revision: Revision(revision), saw })
     }
 
-    fn put() -> Call {
+    pub(crate) fn put() -> Call {
         Call::Put { key: "a".into(), value: "1".into() }
     }
 
-    fn get() -> Call {
+    pub(crate) fn get() -> Call {
         Call::Get { key: "a".into() }
     }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::stories::{answered, get, operation, put};
+    use super::*;
+    use synod_sim::{Outcome, Saw};
 
     #[test]
     fn the_worst_check_decides() {

@@ -71,24 +71,9 @@ pub(super) fn rows(done: &[Done]) -> Vec<Row> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::cluster::judge::stories::{answered, get, operation, put};
     use std::time::Duration;
-    use synod_sim::{Answer, ClientId, Moment, Operation, Revision, Saw};
-
-    fn operation(invoked: u64, call: Call, outcome: Outcome) -> Operation {
-        Operation { client: ClientId(1), via: None, invoked: Moment(invoked), call, outcome }
-    }
-
-    fn answered(returned: u64, revision: u64, saw: Saw) -> Outcome {
-        Outcome::Answered(Answer { returned: Moment(returned), revision: Revision(revision), saw })
-    }
-
-    fn put() -> Call {
-        Call::Put { key: "a".into(), value: "1".into() }
-    }
-
-    fn get() -> Call {
-        Call::Get { key: "a".into() }
-    }
+    use synod_sim::Saw;
 
     #[test]
     fn rows_count_by_kind_and_outcome() {

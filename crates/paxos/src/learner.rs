@@ -199,7 +199,10 @@ impl Learner {
         let waiting = self.fetch.as_ref().is_some_and(|fetch| !fetch.installing);
         if waiting {
             self.fetch = None;
-            if !effects.is_empty() && self.chosen < self.known {
+            if effects.is_empty() {
+                // Not at once again: while nobody has the value, all would ask each other without end.
+                self.hole_since = self.hole_since.map(|_| now);
+            } else if self.chosen < self.known {
                 effects.extend(self.ask(now)); // it helped, and there is more
             }
         }

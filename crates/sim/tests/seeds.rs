@@ -10,12 +10,14 @@ use synod_sim::world::run;
 /// Seeds that failed once, and what was wrong then. A change of what plans are drawn makes other runs of them; what
 /// was wrong has tests of its own beside these.
 const FAILED: &[u64] = &[
-    961,  // a leader jumped over slots that a majority remembered, and stayed ahead of everybody
-    1661, // formation stopped for good when the disk was full for a moment
-    1666, // the same, at a member that had just joined
-    1770, // a removal that came late left too few voters
-    3496, // as 961
-    3530, // as 1666
+    961,     // a leader jumped over slots that a majority remembered, and stayed ahead of everybody
+    1661,    // formation stopped for good when the disk was full for a moment
+    1666,    // the same, at a member that had just joined
+    1770,    // a removal that came late left too few voters
+    3496,    // as 961
+    3530,    // as 1666
+    201_492, // a checkpoint that could not be read for a moment was thrown away
+    205_990, // as 201492
 ];
 
 /// How many new seeds are run.

@@ -107,6 +107,13 @@ pub enum CheckpointError {
         /// How one can tell.
         why: &'static str,
     },
+    /// Every byte is as it was written, but together they make no sense to their owner. [Reset](CheckpointStore::reset)
+    /// the store and fetch a checkpoint from a peer.
+    #[error("the checkpoint's contents are damaged: {why}")]
+    DamagedContents {
+        /// How their owner can tell.
+        why: String,
+    },
     /// Written by another release. Nothing was changed; run that release.
     #[error("{file} has format {found}, this release reads format {FORMAT}")]
     Format {
@@ -146,6 +153,18 @@ pub enum CheckpointError {
         /// May the change have taken place?
         in_doubt: bool,
     },
+}
+
+impl CheckpointError {
+    /// Is what was written gone for good, whatever the disk does next? Other errors say nothing of that.
+    pub fn is_damage(&self) -> bool {
+        matches!(
+            self,
+            CheckpointError::DamagedManifest { .. }
+                | CheckpointError::DamagedRun { .. }
+                | CheckpointError::DamagedContents { .. }
+        )
+    }
 }
 
 fn failed(doing: &'static str) -> impl Fn(io::Error) -> CheckpointError {

@@ -34,6 +34,21 @@ fn pms_20_handed_over_values_are_released_in_order_and_once() {
     assert_eq!(learner.on_entries(Slot(1), both, Prefix(2), START), vec![]);
 }
 
+/// While nobody has a value that is called chosen, learners ask each other at their leisure.
+#[test]
+fn pms_21_a_fetch_that_brought_nothing_is_not_repeated_at_once() {
+    let options = learner::Options::default();
+    let mut learner = Learner::new(NodeId(3), options, Prefix::EMPTY);
+    learner.on_members([NodeId(1), NodeId(2)]);
+    learner.on_known(Prefix(1), START);
+    let mut now = START + options.patience;
+    assert_eq!(learner.tick(now).len(), 1, "asks one");
+    assert_eq!(learner.on_entries(Slot(1), vec![], Prefix::EMPTY, now), vec![]);
+    assert_eq!(learner.tick(now), vec![], "who has nothing now has nothing a moment later either");
+    now = now + options.patience;
+    assert_eq!(learner.tick(now).len(), 1, "asks the other");
+}
+
 /// The leader dies between the deciding acceptance and its first word, and nobody writes any more. All learn
 /// the value all the same.
 #[test]

@@ -46,21 +46,14 @@ impl Checkpointer {
         let (store, loaded) = if forget {
             (reset()?, None)
         } else {
-            match CheckpointStore::open(disk) {
-                Ok((store, Some(manifest))) => match load(&store, &manifest) {
-                    Ok(state) => (store, Some(Loaded { state, durable: manifest.covered })),
-                    Err(error) => {
-                        tracing::error!(error, "the checkpoint is damaged: another will be fetched");
-                        (reset()?, None)
-                    }
-                },
-                Ok((store, None)) => (store, None),
-                Err(
-                    error @ (CheckpointError::DamagedManifest { .. } | CheckpointError::DamagedRun { .. }),
-                ) => {
+            match CheckpointStore::open(disk).and_then(load) {
+                Ok(opened) => opened,
+                Err(error) if error.is_damage() => {
                     tracing::error!(%error, "the checkpoint is damaged: another will be fetched");
                     (reset()?, None)
                 }
+                // What cannot be read now may be whole. This acceptor has trimmed on its account: to throw it away
+                // would be to forget.
                 Err(error) => return Err(error.to_string()),
             }
         };
@@ -171,18 +164,73 @@ fn write(store: &mut CheckpointStore, snapshot: Snapshot) -> Result<Prefix, Chec
     Ok(snapshot.covered)
 }
 
-fn load(store: &CheckpointStore, manifest: &Manifest) -> Result<State, String> {
+/// What an opened store holds.
+fn load(
+    (store, manifest): (CheckpointStore, Option<Manifest>),
+) -> Result<(CheckpointStore, Option<Loaded>), CheckpointError> {
+    let Some(manifest) = manifest else { return Ok((store, None)) };
     let mut restore = Restore::new();
     for run in &manifest.runs {
-        for block in store.read_run(run).map_err(|error| error.to_string())? {
-            restore.push(block.map_err(|error| error.to_string())?).map_err(|error| error.to_string())?;
+        for block in store.read_run(run)? {
+            restore.push(block?).map_err(|error| unusable(&error))?;
         }
     }
-    let store = restore.finish().map_err(|error| error.to_string())?;
-    State::of(store, read_machine(manifest.meta.clone())?, manifest.covered)
+    let state = restore.finish().map_err(|error| unusable(&error))?;
+    let machine = read_machine(manifest.meta.clone()).map_err(|error| unusable(&error))?;
+    let state = State::of(state, machine, manifest.covered).map_err(|error| unusable(&error))?;
+    Ok((store, Some(Loaded { state, durable: manifest.covered })))
+}
+
+fn unusable(why: &dyn std::fmt::Display) -> CheckpointError {
+    CheckpointError::DamagedContents { why: why.to_string() }
 }
 
 /// Membership and sessions from their form in a checkpoint.
 pub(crate) fn read_machine(bytes: Bytes) -> Result<Machine<super::Answer>, String> {
     Machine::decode(bytes, answer::decode).map_err(|error| error.to_string())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::collections::BTreeMap;
+    use synod_paxos::membership::Genesis;
+    use synod_paxos::types::{ClusterId, Slot, Window};
+    use synod_storage::disk::{FaultRates, FaultyDisk, SharedDisk};
+
+    /// A disk that holds a checkpoint of slot 1.
+    fn disk() -> (FaultyDisk, SharedDisk) {
+        let genesis = Genesis { cluster: ClusterId(1), window: Window::new(4), members: BTreeMap::new() };
+        let mut machine = Machine::genesis(&genesis);
+        machine.advance(Slot(1));
+        let state = State { store: Store::new(), machine };
+        let faulty = FaultyDisk::new(1);
+        let disk: SharedDisk = Arc::new(faulty.clone());
+        let mut store = CheckpointStore::reset(Arc::clone(&disk)).unwrap();
+        write(&mut store, Snapshot::of(&state)).unwrap();
+        (faulty, disk)
+    }
+
+    #[test]
+    fn d4_a_disk_that_cannot_be_read_now_has_lost_nothing() {
+        let (faulty, disk) = disk();
+        let opened = CheckpointStore::open(Arc::clone(&disk)).unwrap();
+        faulty.set_rates(FaultRates { read_error: 10_000, ..FaultRates::default() });
+        let error = load(opened).err().expect("every read fails");
+        assert!(!error.is_damage(), "what may be whole is not thrown away: {error}");
+
+        faulty.set_rates(FaultRates::default());
+        let (_, loaded) = CheckpointStore::open(disk).and_then(load).unwrap();
+        assert_eq!(loaded.map(|loaded| loaded.durable), Some(Prefix(1)));
+    }
+
+    #[test]
+    fn d2_a_block_that_rotted_is_damage() {
+        let (faulty, disk) = disk();
+        let run = faulty.paths().into_iter().find(|path| path.ends_with(".run")).unwrap();
+        let opened = CheckpointStore::open(disk).unwrap();
+        faulty.rot(&run, faulty.contents(&run).unwrap().len() / 2, 4);
+        let error = load(opened).err().expect("the checksum is wrong");
+        assert!(error.is_damage(), "{error}");
+    }
 }

@@ -147,6 +147,10 @@ impl RunReader {
             Err(error) if error.kind() == io::ErrorKind::NotFound => return Err(damaged("it is missing")),
             Err(error) => return Err(failed("opening a run")(error)),
         };
+        let len = file.len().map_err(failed("reading a run"))?;
+        if len < (HEAD + FOOT) as u64 {
+            return Err(damaged("its length is wrong"));
+        }
         let mut found = [0; HEAD];
         file.read_at(0, &mut found).map_err(failed("reading a run"))?;
         if found != head(run.id) {
@@ -158,7 +162,6 @@ impl RunReader {
                 false => damaged("its head is wrong"),
             });
         }
-        let len = file.len().map_err(failed("reading a run"))?;
         if file_bytes(run) != Some(len) {
             return Err(damaged("its length is wrong"));
         }
@@ -186,8 +189,11 @@ impl RunReader {
         if u64::from(len) > self.run.bytes {
             return Err(damaged("a block is damaged"));
         }
-        let mut bytes = vec![0; len as usize];
         let start = self.position + BLOCK_HEAD as u64;
+        if file_bytes(&self.run).is_none_or(|end| start + u64::from(len) > end) {
+            return Err(damaged("a block is damaged"));
+        }
+        let mut bytes = vec![0; len as usize];
         self.file.read_at(start, &mut bytes).map_err(failed("reading a run"))?;
         if block_crc(self.run.id, self.number, len, &bytes) != crc {
             return Err(damaged("a block is damaged"));

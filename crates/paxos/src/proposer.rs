@@ -115,10 +115,24 @@ struct Reign {
     chosen: Prefix,
     /// What of `chosen` the learners were told.
     announced: Prefix,
-    /// The first slot that was jumped over, because too few of those who had promised remembered it. It lies behind
+    /// The slots that were jumped over, because too few of those who had promised remembered them. They lie behind
     /// what is learned here.
-    jumped: Option<Slot>,
+    jumped: Option<Jump>,
     leads: bool,
+}
+
+/// Slots that a ballot jumped over and this replica has not learned yet.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+struct Jump {
+    from: Slot,
+    upto: Prefix,
+}
+
+impl Jump {
+    /// What is left of it once everything in `learned` is here.
+    fn behind(self, learned: Prefix) -> Option<Jump> {
+        (learned < self.upto).then(|| Jump { from: self.from.max(learned.next()), ..self })
+    }
 }
 
 /// What one acceptor answered to this ballot's Prepare.
@@ -226,7 +240,7 @@ impl Proposer {
             reign.announced = self.chosen;
         }
         reign.flights = reign.flights.split_off(&self.chosen.next());
-        reign.jumped = reign.jumped.filter(|&slot| !self.chosen.contains(slot));
+        reign.jumped = reign.jumped.and_then(|jump| jump.behind(self.chosen));
         reign.count();
     }
 
@@ -411,7 +425,7 @@ impl Proposer {
             let message = Message::Accept { ballot: reign.ballot, slot, value, chosen };
             effects.push(Effect::Send { to, message });
         }
-        let next = reign.jumped.unwrap_or(reign.next);
+        let next = reign.jumped.map_or(reign.next, |jump| jump.from);
         effects.extend(self.ask(next, now));
         effects.extend(self.flush(now));
         effects
@@ -421,7 +435,7 @@ impl Proposer {
     /// takes a new ballot to propose there: this one has called those slots chosen.
     fn can_go_back(&self) -> bool {
         let Some(reign) = &self.reign else { return false };
-        let Some(slot) = reign.jumped else { return false };
+        let Some(Jump { from: slot, .. }) = reign.jumped else { return false };
         let promised = self.configurations.at(slot).and_then(|voters| reign.promised_for(slot, voters));
         promised.is_some_and(|promised| !promised.trimmed.contains(slot))
     }
@@ -457,7 +471,8 @@ impl Proposer {
             // Chosen, but what is chosen there these acceptors no longer know: nothing may be proposed
             // below a trim point. This replica's learner has to come by first; the window sees to that,
             // and the announcement tells it that there is something to fetch.
-            reign.jumped = Some(slot);
+            let from = reign.jumped.map_or(slot, |jump| jump.from);
+            reign.jumped = Some(Jump { from, upto: trimmed });
             reign.from = trimmed.next();
             reign.next = trimmed.next();
             reign.chosen = trimmed;

@@ -169,7 +169,34 @@ fn pms_32_a_leader_goes_back_for_what_it_jumped_over_and_others_remember() {
     assert!(told.iter().any(|(_, message)| *message == again), "{told:?}");
 }
 
-/// As above, and n2's answer comes in parts that together take longer than the pause before the jump. As long as parts
+/// As above, and of the two slots that the leader jumped over, its learner has found the first elsewhere before n2
+/// answers. The second is still to be gone back for.
+#[test]
+fn pms_32_a_leader_goes_back_for_the_rest_of_what_it_jumped_over() {
+    let mut proposer = campaigning(3);
+    let value = Value::batch(&[command(1, 1, 1)]);
+    let found = |slot| vec![Acceptance { slot: Slot(slot), ballot: ballot(1, 2), value: value.clone() }];
+    let first = ballot(1, 1);
+    proposer.on_promise(first, voter(3), Slot(1), None, Prefix(2), Vec::new(), Time(1));
+    proposer.on_promise(
+        first,
+        voter(1),
+        Slot(1),
+        None,
+        Prefix::EMPTY,
+        [found(1), found(2)].concat(),
+        Time(1),
+    );
+    let later = Time(1) + proposer::Options::default().retry;
+    proposer.tick(later);
+    assert_eq!(proposer.leads(), Some(first), "it jumped");
+    proposer.on_learned(Prefix(1));
+    let told = messages(proposer.on_promise(first, voter(2), Slot(2), None, Prefix::EMPTY, found(2), later));
+    let again = Message::Prepare { ballot: ballot(2, 1), from: Slot(2) };
+    assert!(told.iter().any(|(_, message)| *message == again), "{told:?}");
+}
+
+/// Nobody has learned anything, and n2's answer comes in parts that together take longer than the pause before the jump. As long as parts
 /// keep coming, the leader waits.
 #[test]
 fn pms_32_a_leader_waits_for_the_rest_of_a_promise_before_it_jumps() {

@@ -17,7 +17,7 @@ const FAILED: &[u64] = &[
     3496,    // as 961
     3530,    // as 1666
     201_492, // a checkpoint that could not be read for a moment was thrown away
-    205_990, // as 201492
+    205_990, // a leader that had learned the first slot it jumped over forgot about the others
 ];
 
 /// How many new seeds are run.

@@ -19,17 +19,18 @@ use crate::types::{ClusterId, Incarnation, NodeId, Prefix, Slot, VoterId, Window
 use crate::wire::{DecodeError, Reader, Writer};
 use bytes::Bytes;
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
 
-/// The voters of one slot.
+/// The voters of one slot. Cheap to clone: every proposal under way has its own.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
 pub struct Configuration {
-    voters: BTreeMap<NodeId, Incarnation>,
+    voters: Arc<BTreeMap<NodeId, Incarnation>>,
 }
 
 impl Configuration {
     /// A configuration of these voters.
     pub fn new(voters: impl IntoIterator<Item = VoterId>) -> Configuration {
-        Configuration { voters: voters.into_iter().map(|v| (v.node, v.incarnation)).collect() }
+        Configuration { voters: Arc::new(voters.into_iter().map(|v| (v.node, v.incarnation)).collect()) }
     }
 
     /// How many acceptors make a majority: any two majorities share one (PMS-5).
@@ -200,13 +201,14 @@ fn decode_incarnation(input: &mut Reader) -> Result<Option<Incarnation>, DecodeE
 }
 
 /// The configurations of the slots from some point on, as far as they are determined: up to a window
-/// beyond what was applied. What a proposer and a reader need to know of the membership.
+/// beyond what was applied. What a proposer and a reader need to know of the membership. Cheap to clone: they
+/// are told with every batch that is applied.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct Configurations {
     window: Window,
     applied: Prefix,
     /// The configuration in force from a slot until the next entry.
-    from: BTreeMap<Slot, Configuration>,
+    from: Arc<BTreeMap<Slot, Configuration>>,
 }
 
 impl Configurations {
@@ -215,7 +217,7 @@ impl Configurations {
         Configurations {
             window,
             applied: Prefix::EMPTY,
-            from: BTreeMap::from([(Slot::FIRST, configuration)]),
+            from: Arc::new(BTreeMap::from([(Slot::FIRST, configuration)])),
         }
     }
 
@@ -270,18 +272,18 @@ impl Configurations {
         self.applied = self.applied.max(applied);
         let last = Slot(self.applied.0.max(Slot::FIRST.0));
         let current = self.from.range(..=last).next_back().map(|(&from, _)| from);
-        if let Some(current) = current {
-            self.from = self.from.split_off(&current);
+        if let Some(current) = current.filter(|&current| self.from.range(..current).next().is_some()) {
+            self.from = Arc::new(self.from.range(current..).map(|(&from, c)| (from, c.clone())).collect());
         }
     }
 }
 
 /// What the log has made of the cluster so far: replicated state, the same on every replica that applied
-/// the same prefix.
+/// the same prefix. Cheap to clone.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Membership {
     cluster: ClusterId,
-    members: BTreeMap<NodeId, Member>,
+    members: Arc<BTreeMap<NodeId, Member>>,
     configurations: Configurations,
 }
 
@@ -293,7 +295,7 @@ impl Membership {
         let configuration = voters_of(&genesis.members);
         Membership {
             cluster: genesis.cluster,
-            members: genesis.members.clone(),
+            members: Arc::new(genesis.members.clone()),
             configurations: Configurations::genesis(genesis.window, configuration),
         }
     }
@@ -317,8 +319,9 @@ impl Membership {
     /// does nothing, on every replica alike.
     pub fn apply(&mut self, slot: Slot, change: &Change) -> bool {
         let before = voters_of(&self.members);
+        let members = Arc::make_mut(&mut self.members);
         let changed = match change {
-            Change::Replace { node, old, new } => match self.members.get_mut(node) {
+            Change::Replace { node, old, new } => match members.get_mut(node) {
                 Some(member)
                     if (member.voter == *old || is(Mutant::ReplacesAnybody))
                         && member.voter != Some(*new) =>
@@ -330,18 +333,18 @@ impl Membership {
             },
             Change::Add { node, peer_urls } => {
                 let taken = |m: &Member| m.peer_urls.iter().any(|url| peer_urls.contains(url));
-                if self.members.contains_key(node) || self.members.values().any(taken) {
+                if members.contains_key(node) || members.values().any(taken) {
                     false
                 } else {
-                    self.members.insert(*node, Member { peer_urls: peer_urls.clone(), ..Member::default() });
+                    members.insert(*node, Member { peer_urls: peer_urls.clone(), ..Member::default() });
                     true
                 }
             }
             Change::Remove { node } => {
                 let last = before.len() == 1 && before.incarnation(*node).is_some();
-                !last && self.members.remove(node).is_some()
+                !last && members.remove(node).is_some()
             }
-            Change::Publish { node, name, client_urls } => match self.members.get_mut(node) {
+            Change::Publish { node, name, client_urls } => match members.get_mut(node) {
                 Some(member) if member.name != *name || member.client_urls != *client_urls => {
                     member.name.clone_from(name);
                     member.client_urls.clone_from(client_urls);
@@ -354,7 +357,7 @@ impl Membership {
         if after != before {
             let window = if is(Mutant::ChangesAtOnce) { 1 } else { self.configurations.window.slots() };
             let from = Slot(slot.0 + window);
-            self.configurations.from.insert(from, after);
+            Arc::make_mut(&mut self.configurations.from).insert(from, after);
         }
         changed
     }
@@ -372,7 +375,7 @@ impl Membership {
         out.u64(self.configurations.window.slots());
         out.u64(self.configurations.applied.0);
         out.u32(u32::try_from(self.configurations.from.len()).expect("few configurations overlap"));
-        for (slot, configuration) in &self.configurations.from {
+        for (slot, configuration) in self.configurations.from.iter() {
             out.u64(slot.0);
             out.u32(u32::try_from(configuration.len()).expect("few voters"));
             for voter in configuration.voters() {
@@ -389,7 +392,7 @@ impl Membership {
     pub fn decode(input: &mut Reader) -> Result<Membership, DecodeError> {
         input.format(Self::FORMAT)?;
         let cluster = ClusterId(input.u128()?);
-        let members = decode_members(input)?;
+        let members = Arc::new(decode_members(input)?);
         let window = Window::new(input.number("window", 1)?);
         let applied = Prefix(input.number("last slot", 0)?);
         let mut from = BTreeMap::new();
@@ -409,6 +412,7 @@ impl Membership {
         if from.is_empty() {
             return Err(DecodeError::Truncated);
         }
+        let from = Arc::new(from);
         Ok(Membership { cluster, members, configurations: Configurations { window, applied, from } })
     }
 }
@@ -507,7 +511,7 @@ mod tests {
         let mut far = Membership::genesis(&genesis(3, MAX_NUMBER));
         assert!(far.apply(Slot(1), &Change::Remove { node: NodeId(3) }));
         assert_eq!(reread(&far), Ok(far.clone()), "the last slot that is determined");
-        far.configurations.from.insert(Slot(MAX_NUMBER + 2), voters_of(&far.members));
+        Arc::make_mut(&mut far.configurations.from).insert(Slot(MAX_NUMBER + 2), voters_of(&far.members));
         let error = DecodeError::OutOfRange { what: "slot of a configuration", value: MAX_NUMBER + 2 };
         assert_eq!(reread(&far), Err(error));
         let error = Genesis::decode(genesis(3, u64::MAX).encode()).unwrap_err();

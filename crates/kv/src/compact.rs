@@ -48,13 +48,14 @@ impl Store {
         if view.sweep_from > end {
             return false;
         }
-        // Looked at first and removed after, because the map cannot be walked and
+        // Looked at first and removed after, because a series cannot be walked and
         // changed at once.
         let batch: Vec<(Position, Arc<Change>)> = view
             .changes
-            .range(view.sweep_from..=end)
+            .from(view.sweep_from)
+            .take_while(|(position, _)| *position <= end)
             .take(budget)
-            .map(|(position, change)| (*position, Arc::clone(change)))
+            .map(|(position, change)| (position, Arc::clone(change)))
             .collect();
         for (position, change) in &batch {
             view.bury_predecessors(*position, change);
@@ -82,7 +83,7 @@ impl View {
         // There is at most one, unless an earlier sweep was left unfinished.
         while let Some(before) = history.before(position) {
             let forgotten = history.forget(before).expect("it was just found");
-            self.changes.remove(&before);
+            self.changes.remove(before);
             self.stats.versions -= 1;
             self.stats.bytes_total -= forgotten.footprint();
         }
@@ -94,7 +95,7 @@ impl View {
                 assert!(history.is_single(), "everything before it is gone");
                 self.keys.remove(key);
             }
-            self.changes.remove(&position);
+            self.changes.remove(position);
             self.stats.versions -= 1;
             self.stats.bytes_total -= change.footprint();
         }

@@ -2,16 +2,15 @@
 //!
 //! A key's history alternates between lives and deaths: puts, then a tombstone, then
 //! maybe puts again. The newest change stands by itself, because nearly every read
-//! wants that one and nearly every key has no other; the rest is an ordered map, so
-//! that a key written a million times is as cheap to write the next time.
+//! wants that one and nearly every key has no other; the rest is a series, so that a
+//! key written a million times is as cheap to write the next time.
 
 use std::sync::Arc;
 
-use bytes::Bytes;
-use imbl::OrdMap;
-
 use crate::response::KeyValue;
 use crate::revision::{Position, Revision};
+use crate::series::Series;
+use bytes::Bytes;
 
 /// One change of one key: what the store is a log of.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -80,7 +79,8 @@ impl From<Option<Revision>> for At {
 #[derive(Clone, Debug)]
 pub(crate) struct History {
     newest: Arc<Change>,
-    older: OrdMap<Position, Arc<Change>>,
+    /// None for the many keys that were written once.
+    older: Option<Arc<Series>>,
     // The newest change's position, and whether it left the key alive, are kept here
     // so that counting keys follows no pointers.
     revision: Revision,
@@ -95,7 +95,7 @@ impl History {
             revision: position.revision,
             sub: position.sub,
             newest: change,
-            older: OrdMap::new(),
+            older: None,
         }
     }
 
@@ -106,7 +106,8 @@ impl History {
         self.alive = change.pair().is_some();
         self.revision = position.revision;
         self.sub = position.sub;
-        self.older.insert(before, std::mem::replace(&mut self.newest, change));
+        let replaced = std::mem::replace(&mut self.newest, change);
+        Arc::make_mut(self.older.get_or_insert_default()).push(before, replaced);
     }
 
     pub(crate) fn position(&self) -> Position {
@@ -128,8 +129,8 @@ impl History {
         if revision >= self.revision {
             return Some((self.position(), &self.newest));
         }
-        let (position, change) = self.older.get_prev(&Position::last_of(revision))?;
-        Some((*position, change))
+        let (position, change) = self.older.as_ref()?.up_to(Position::last_of(revision))?;
+        Some((position, change))
     }
 
     /// The key as it was at `at`, if it existed.
@@ -150,27 +151,27 @@ impl History {
 
     /// The change just before `position`.
     pub(crate) fn before(&self, position: Position) -> Option<Position> {
-        // `get_prev` includes the position itself.
+        // `up_to` includes the position itself.
         let (revision, sub) = (position.revision, position.sub);
         let bound = match sub.checked_sub(1) {
             Some(sub) => Position { revision, sub },
             None => Position::last_of(Revision(revision.0.checked_sub(1)?)),
         };
-        self.older.get_prev(&bound).map(|(position, _)| *position)
+        self.older.as_ref()?.up_to(bound).map(|(position, _)| position)
     }
 
     /// Forgets one change that is not the newest.
     pub(crate) fn forget(&mut self, position: Position) -> Option<Arc<Change>> {
-        let forgotten = self.older.remove(&position);
-        if self.older.is_empty() {
-            // An emptied map would keep its last node.
-            self.older = OrdMap::new();
+        let older = Arc::make_mut(self.older.as_mut()?);
+        let forgotten = older.remove(position);
+        if older.is_empty() {
+            self.older = None;
         }
         forgotten
     }
 
     /// True if the newest change is all there is.
     pub(crate) fn is_single(&self) -> bool {
-        self.older.is_empty()
+        self.older.is_none()
     }
 }

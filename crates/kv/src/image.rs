@@ -96,7 +96,7 @@ impl Chunks {
         // A second handle, because writing changes `self`.
         let snapshot = self.snapshot.clone();
         let mut record = Vec::new();
-        for (&position, change) in snapshot.changes.range(next..) {
+        for (position, change) in snapshot.changes.from(next) {
             if self.ready.len() >= self.max_bytes {
                 self.next = Some(position);
                 return;

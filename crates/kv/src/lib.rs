@@ -18,7 +18,7 @@
 //!
 //! # The shape of the store
 //!
-//! Two ordered maps share one set of [`Change`]s:
+//! An ordered map and a series share one set of [`Change`]s:
 //!
 //! ```text
 //!   by key         "a" ─▶ History { newest: ●──┐  older: {2.0: ●─┐} }
@@ -31,9 +31,9 @@
 //!
 //! By key answers reads; by position (revision, then order within the revision)
 //! is the log of everything that is still remembered: what a watcher replays, what
-//! a checkpoint writes out, what the sweep after a compaction walks along. Both are
-//! persistent maps, so a [`Snapshot`] costs two pointers, and whoever reads from
-//! one never holds up the writer.
+//! a checkpoint writes out, what the sweep after a compaction walks along. Copies of
+//! both share what they hold, so a [`Snapshot`] costs a few pointers, and whoever
+//! reads from one never holds up the writer.
 //!
 //! # In reading order
 //!
@@ -42,7 +42,8 @@
 //! * [`error`]: what may go wrong, in etcd's words;
 //! * `validate`: what can be told from a request alone;
 //! * `wire` and `codec`: a request as bytes;
-//! * `history` and [`store`]: versions of one key; the two maps; [`Store::apply`];
+//! * `series`, `history` and [`store`]: changes in order; those of one key; all of
+//!   them; [`Store::apply`];
 //! * `range`, `txn`, `compact`: reading, branching, forgetting;
 //! * [`hash`]: the fingerprint by which replicas compare themselves;
 //! * [`image`]: a snapshot as bytes, and back.
@@ -65,6 +66,7 @@ mod codec;
 mod compact;
 mod history;
 mod range;
+mod series;
 mod txn;
 mod validate;
 mod wire;

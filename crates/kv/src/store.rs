@@ -1,8 +1,8 @@
-//! The store itself: two maps over one set of changes, and the door to them.
+//! The store itself: every change by key and by position, and the door to them.
 //!
 //! [`View`] is the state and everything that can be read from it. [`Store`] owns one
 //! and changes it, request by request. [`Snapshot`] is a copy of one that stays as it
-//! is; taking it costs two pointers, so readers, checkpoints and laggards that need
+//! is; taking it costs a few pointers, so readers, checkpoints and laggards that need
 //! the whole store never hold up the writer.
 //!
 //! An apply has two halves. First everything that could be objected to is looked at,
@@ -23,6 +23,7 @@ use crate::response::{
     Applied, DeleteRangeResponse, KeyValue, NestedResponse, PutResponse, Response, TxnResponse,
 };
 use crate::revision::{Position, Revision};
+use crate::series::Series;
 use crate::txn::{Plan, Step};
 
 /// What the store holds at one moment, and every way to read it.
@@ -31,7 +32,7 @@ pub struct View {
     /// Every key that is remembered, dead ones too.
     pub(crate) keys: OrdMap<Bytes, History>,
     /// Every change that is remembered, in the order in which it happened.
-    pub(crate) changes: OrdMap<Position, Arc<Change>>,
+    pub(crate) changes: Series,
     pub(crate) revision: Revision,
     pub(crate) compacted: Option<Revision>,
     pub(crate) hash: StateHash,
@@ -60,7 +61,7 @@ impl View {
     fn new() -> View {
         View {
             keys: OrdMap::new(),
-            changes: OrdMap::new(),
+            changes: Series::default(),
             revision: Revision::FIRST,
             compacted: None,
             hash: StateHash::default(),
@@ -102,8 +103,8 @@ impl View {
         if let Some(oldest) = self.compacted.filter(|&oldest| revision < oldest) {
             return Err(KvError::Compacted { requested: revision, oldest });
         }
-        let range = self.changes.range(Position::first_of(revision)..);
-        Ok(range.map(|(position, change)| (*position, &**change)))
+        let range = self.changes.from(Position::first_of(revision));
+        Ok(range.map(|(position, change)| (position, &**change)))
     }
 
     /// The key as it is now, with whatever the transaction under way did to it.
@@ -111,7 +112,7 @@ impl View {
         self.keys.get(key)?.current()
     }
 
-    /// Takes one more change of `key` into both maps and the numbers: the change that
+    /// Takes one more change of `key` into both orders and the numbers: the change that
     /// `make` makes of what the key is now. The caller has made sure that it may
     /// happen, and takes care of the hash.
     pub(crate) fn record(
@@ -143,7 +144,7 @@ impl View {
             self.stats.keys += 1;
             self.stats.bytes_in_use += footprint;
         }
-        self.changes.insert(position, Arc::clone(&change));
+        self.changes.push(position, Arc::clone(&change));
         change
     }
 }

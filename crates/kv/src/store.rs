@@ -14,6 +14,7 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use imbl::OrdMap;
+use smallvec::SmallVec;
 
 use crate::error::KvError;
 use crate::hash::StateHash;
@@ -26,11 +27,15 @@ use crate::revision::{Position, Revision};
 use crate::series::Series;
 use crate::txn::{Plan, Step};
 
+/// A key as the map of all keys holds it. Short ones lie in the map itself, because finding a key means to compare it
+/// with a dozen others, and each that lies elsewhere is a wait for memory.
+pub(crate) type IndexKey = SmallVec<[u8; 24]>;
+
 /// What the store holds at one moment, and every way to read it.
 #[derive(Clone, Debug)]
 pub struct View {
     /// Every key that is remembered, dead ones too.
-    pub(crate) keys: OrdMap<Bytes, History>,
+    pub(crate) keys: OrdMap<IndexKey, History>,
     /// Every change that is remembered, in the order in which it happened.
     pub(crate) changes: Series,
     pub(crate) revision: Revision,
@@ -133,7 +138,7 @@ impl View {
             }
             None => {
                 let change = Arc::new(make(None));
-                self.keys.insert(change.key().clone(), History::new(position, Arc::clone(&change)));
+                self.keys.insert(IndexKey::from_slice(key), History::new(position, Arc::clone(&change)));
                 change
             }
         };

@@ -92,6 +92,15 @@ pub trait DiskFile: Send {
     /// What the file system says; a part may have been written.
     fn write_at(&mut self, offset: u64, bytes: &[u8]) -> io::Result<()>;
 
+    /// Writes `len` zeroes from `offset` on, in the way that suits a file which is then overwritten a little at a
+    /// time.
+    ///
+    /// # Errors
+    /// As [`DiskFile::write_at`].
+    fn write_zeroes(&mut self, offset: u64, len: u64) -> io::Result<()> {
+        in_pieces(offset, len, &ZEROES, |at, zeroes| self.write_at(at, zeroes))
+    }
+
     /// Makes the bytes written so far, and the length needed to read them, durable (`fdatasync`).
     ///
     /// # Errors
@@ -132,6 +141,26 @@ pub trait DiskFile: Send {
         self.sync()?;
         self.drop_cache()
     }
+}
+
+/// Zeroes are written in pieces of this size, in bytes.
+const PIECE: usize = 256 << 10;
+static ZEROES: [u8; PIECE] = [0; PIECE];
+
+/// Covers `len` bytes from `offset` on with copies of `piece`, the last of them perhaps cut.
+fn in_pieces(
+    offset: u64,
+    len: u64,
+    piece: &[u8],
+    mut write: impl FnMut(u64, &[u8]) -> io::Result<()>,
+) -> io::Result<()> {
+    let mut done = 0;
+    while done < len {
+        let now = piece.len().min(usize::try_from(len - done).unwrap_or(usize::MAX));
+        write(offset + done, &piece[..now])?;
+        done += now as u64;
+    }
+    Ok(())
 }
 
 /// Reads a whole file.

@@ -14,10 +14,6 @@ const KEPT: usize = 2;
 /// Written with zeroes so far; worthless after a restart.
 const FILLING: &str = "wal/filling";
 
-/// Zeroes are written in pieces of this size, in bytes.
-const PIECE: usize = 256 << 10;
-static ZEROES: [u8; PIECE] = [0; PIECE];
-
 pub(crate) struct Spares {
     disk: SharedDisk,
     segment_bytes: u64,
@@ -81,11 +77,8 @@ impl Spares {
             None => (self.disk.create(FILLING)?, 0),
         };
         let end = self.segment_bytes.min(filled.saturating_add(budget.max(1)));
-        while filled < end {
-            let len = PIECE.min(usize::try_from(end - filled).unwrap_or(PIECE));
-            file.write_at(filled, &ZEROES[..len])?;
-            filled += len as u64;
-        }
+        file.write_zeroes(filled, end - filled)?;
+        filled = end;
         // Synced slice by slice, so that no sync of the log has to wait for all of it.
         file.sync()?;
         if filled < self.segment_bytes {

@@ -1,6 +1,6 @@
 //! The file system.
 
-use super::{Disk, DiskFile};
+use super::{Disk, DiskFile, ZEROES, in_pieces};
 use rustix::fs::{Advice, fadvise};
 use std::fs::{self, File, OpenOptions};
 use std::io;
@@ -79,6 +79,9 @@ impl Disk for RealDisk {
     }
 }
 
+/// The size of a page of memory, in bytes.
+const PAGE: usize = 4096;
+
 struct RealFile(File);
 
 impl DiskFile for RealFile {
@@ -97,6 +100,12 @@ impl DiskFile for RealFile {
 
     fn write_at(&mut self, offset: u64, bytes: &[u8]) -> io::Result<()> {
         self.0.write_all_at(bytes, offset)
+    }
+
+    /// Page by page: the kernel keeps what one call wrote as one piece, and would from then on take all of it as
+    /// changed whenever a few bytes of it are.
+    fn write_zeroes(&mut self, offset: u64, len: u64) -> io::Result<()> {
+        in_pieces(offset, len, &ZEROES[..PAGE], |at, zeroes| self.write_at(at, zeroes))
     }
 
     fn sync(&mut self) -> io::Result<()> {
@@ -123,6 +132,9 @@ mod tests {
         assert_eq!(disk.list("wal").unwrap(), Vec::<String>::new());
         disk.create_dir("wal").unwrap();
         disk.create_dir("wal").unwrap();
+        let mut file = disk.create("wal/b").unwrap();
+        file.write_zeroes(0, 9_999).unwrap();
+        assert_eq!(file.len().unwrap(), 9_999);
         let mut file = disk.create("wal/b").unwrap();
         file.write_at(3, b"abc").unwrap();
         file.settle().unwrap();

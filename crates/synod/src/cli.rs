@@ -49,6 +49,8 @@ pub(crate) enum SynodCommand {
     Demo(commands::demo::Args),
     /// Run real servers under real faults, and judge what clients saw
     Chaos(commands::chaos::Args),
+    /// Measure how much a cluster does, how fast, and at what price
+    Bench(Box<commands::bench::Args>),
     /// Simulate whole clusters under every fault there is, each from one number
     Sim(commands::sim::Args),
     /// Draw what servers recorded as a diagram of messages
@@ -134,6 +136,7 @@ async fn dispatch(command: SynodCommand, context: &Context) -> Result<(), Failed
         SynodCommand::Server(_) => unreachable!("a server runs before there is a runtime"),
         SynodCommand::Demo(args) => commands::demo::run(args, context).await,
         SynodCommand::Chaos(args) => commands::chaos::run(args, context).await,
+        SynodCommand::Bench(args) => commands::bench::run(*args, context).await,
         SynodCommand::Sim(args) => commands::sim::run(&args, context),
         SynodCommand::Trace(args) => commands::trace::run(args, context),
         SynodCommand::Client(command) => match command {

@@ -1,5 +1,6 @@
 //! The subcommands, one file each: arguments, what is done with them, examples.
 
+pub(crate) mod bench;
 pub(crate) mod chaos;
 pub(crate) mod compaction;
 pub(crate) mod completion;

@@ -1,0 +1,171 @@
+//! What a worker writes down: latencies, and what went wrong.
+//!
+//! Each worker thread has a tally of its own and nobody else looks at it before the end, so counting takes no lock.
+//! The tallies are added up then; histograms lose nothing by that.
+
+use std::collections::BTreeMap;
+use std::fmt::Display;
+use std::time::{Duration, Instant};
+
+use hdrhistogram::Histogram;
+use serde::Serialize;
+use tonic::Code;
+
+/// Latencies are told apart from half a microsecond on, in nanoseconds.
+const FINEST: u64 = 1_000;
+/// Longer ones count as this: ten minutes, in nanoseconds.
+const LONGEST: u64 = 600_000_000_000;
+/// Digits that are kept of a latency, so that percentiles are right within a thousandth.
+const DIGITS: u8 = 3;
+
+/// Why a request failed.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Fault {
+    /// What failures are counted by.
+    pub(super) kind: String,
+    pub(super) what: String,
+    /// Whether the connection is of no use any more.
+    pub(super) disconnected: bool,
+}
+
+impl Fault {
+    fn new(kind: impl Into<String>, what: impl Display) -> Self {
+        Self { kind: kind.into(), what: what.to_string(), disconnected: false }
+    }
+
+    pub(super) fn connect(address: &str, error: &dyn Display) -> Self {
+        Self { disconnected: true, ..Self::new("no connection", format!("{address}: {error}")) }
+    }
+
+    pub(super) fn broken(error: &h2::Error) -> Self {
+        // A reset ends one call; everything else ends the connection.
+        let disconnected = !error.is_reset();
+        Self { disconnected, ..Self::new("broken connection", error) }
+    }
+
+    pub(super) fn malformed(what: impl Display) -> Self {
+        Self::new("malformed answer", what)
+    }
+
+    /// An answer that can be read, and cannot be true.
+    pub(super) fn wrong(what: impl Display) -> Self {
+        Self::new("wrong answer", what)
+    }
+
+    pub(super) fn status(code: i32, message: &str) -> Self {
+        Self::new(format!("status {:?}", Code::from_i32(code)), message)
+    }
+
+    pub(super) fn timeout(limit: Duration) -> Self {
+        Self::new("timeout", format!("no answer within {limit:?}"))
+    }
+}
+
+/// Failures of one kind.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub(super) struct Failures {
+    pub(super) kind: String,
+    pub(super) count: u64,
+    /// What the first one said.
+    pub(super) first: String,
+}
+
+/// What was seen in the measured time.
+#[derive(Clone, Debug)]
+pub(super) struct Tally {
+    /// Of all that were answered rightly, in nanoseconds.
+    pub(super) latencies: Histogram<u64>,
+    /// Transactions among them whose condition did not hold.
+    pub(super) conflicts: u64,
+    failures: BTreeMap<String, Failures>,
+    /// When the last of them ended.
+    pub(super) last: Option<Instant>,
+}
+
+impl Tally {
+    pub(super) fn new() -> Self {
+        let latencies = Histogram::new_with_bounds(FINEST, LONGEST, DIGITS).expect("the bounds are in order");
+        Self { latencies, conflicts: 0, failures: BTreeMap::new(), last: None }
+    }
+
+    /// Counts a request that was answered.
+    pub(super) fn answered(&mut self, took: Duration, conflict: bool, at: Instant) {
+        self.latencies.saturating_record(u64::try_from(took.as_nanos()).unwrap_or(LONGEST));
+        self.conflicts += u64::from(conflict);
+        self.last = self.last.max(Some(at));
+    }
+
+    /// Counts a request that failed.
+    pub(super) fn failed(&mut self, fault: Fault, at: Instant) {
+        let Fault { kind, what, .. } = fault;
+        let fresh = || Failures { kind: kind.clone(), count: 0, first: what };
+        self.failures.entry(kind.clone()).or_insert_with(fresh).count += 1;
+        self.last = self.last.max(Some(at));
+    }
+
+    /// Takes over what another worker has counted.
+    pub(super) fn add(&mut self, other: Self) {
+        self.latencies.add(&other.latencies).expect("all have the same bounds");
+        self.conflicts += other.conflicts;
+        self.last = self.last.max(other.last);
+        for (kind, failures) in other.failures {
+            match self.failures.get_mut(&kind) {
+                Some(known) => known.count += failures.count,
+                None => drop(self.failures.insert(kind, failures)),
+            }
+        }
+    }
+
+    pub(super) fn answers(&self) -> u64 {
+        self.latencies.len()
+    }
+
+    pub(super) fn failures(&self) -> u64 {
+        self.failures.values().map(|failures| failures.count).sum()
+    }
+
+    /// Failures by kind, most frequent first.
+    pub(super) fn kinds(&self) -> Vec<Failures> {
+        let mut kinds: Vec<Failures> = self.failures.values().cloned().collect();
+        kinds.sort_by_key(|failures| std::cmp::Reverse(failures.count));
+        kinds
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const MILLI: Duration = Duration::from_millis(1);
+
+    #[test]
+    fn tallies_add_up() {
+        let now = Instant::now();
+        let (mut one, mut other) = (Tally::new(), Tally::new());
+        (1..=50).for_each(|i| one.answered(MILLI * i, false, now));
+        (51..=100).for_each(|i| other.answered(MILLI * i, i == 60, now + MILLI));
+        one.failed(Fault::wrong("a"), now);
+        other.failed(Fault::wrong("b"), now);
+        other.failed(Fault::timeout(MILLI), now);
+        one.add(other);
+        assert_eq!((one.answers(), one.conflicts, one.failures()), (100, 1, 3));
+        assert_eq!(one.last, Some(now + MILLI));
+        for (quantile, expected) in [(0.5, 50e6), (0.9, 90e6), (0.99, 99e6), (1.0, 100e6)] {
+            let seen = one.latencies.value_at_quantile(quantile) as f64;
+            assert!((seen / expected - 1.0).abs() < 0.001, "{quantile}: {seen}");
+        }
+        let kinds = one.kinds();
+        let first = Failures { kind: "wrong answer".to_owned(), count: 2, first: "a".to_owned() };
+        assert_eq!(kinds[0], first);
+        assert_eq!((kinds[1].kind.as_str(), kinds[1].count), ("timeout", 1));
+    }
+
+    #[test]
+    fn what_took_too_long_for_the_histogram_counts_still() {
+        let mut tally = Tally::new();
+        tally.answered(Duration::from_secs(3_600), false, Instant::now());
+        tally.answered(Duration::ZERO, false, Instant::now());
+        assert_eq!(tally.answers(), 2);
+        assert!(tally.latencies.max() >= LONGEST);
+    }
+}

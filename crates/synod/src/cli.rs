@@ -51,6 +51,8 @@ pub(crate) enum SynodCommand {
     Chaos(commands::chaos::Args),
     /// Measure how much a cluster does, how fast, and at what price
     Bench(Box<commands::bench::Args>),
+    #[command(name = commands::bench::NO_OP, hide = true)]
+    BenchNoOp,
     /// Simulate whole clusters under every fault there is, each from one number
     Sim(commands::sim::Args),
     /// Draw what servers recorded as a diagram of messages
@@ -121,6 +123,7 @@ fn run(personality: Personality, args: Vec<OsString>) -> Result<(), Failed> {
     let command = match command {
         // A server asks no cluster, and has a runtime of its own.
         SynodCommand::Server(args) => return commands::server::run(*args),
+        SynodCommand::BenchNoOp => return commands::bench::serve_no_op(),
         command => command,
     };
     let context = options.resolve(personality, |name| std::env::var(name).ok())?;
@@ -133,7 +136,9 @@ async fn dispatch(command: SynodCommand, context: &Context) -> Result<(), Failed
     match command {
         SynodCommand::Status(args) => commands::status::run(args, context).await,
         SynodCommand::Fault(args) => commands::fault::run(args, context).await,
-        SynodCommand::Server(_) => unreachable!("a server runs before there is a runtime"),
+        SynodCommand::Server(_) | SynodCommand::BenchNoOp => {
+            unreachable!("a server runs before there is a runtime")
+        }
         SynodCommand::Demo(args) => commands::demo::run(args, context).await,
         SynodCommand::Chaos(args) => commands::chaos::run(args, context).await,
         SynodCommand::Bench(args) => commands::bench::run(*args, context).await,

@@ -44,6 +44,8 @@ pub(crate) struct Options {
 pub(crate) struct Context {
     pub(crate) personality: Personality,
     pub(crate) endpoints: Vec<String>,
+    /// Whether somebody named them; otherwise they are the default.
+    pub(crate) endpoints_given: bool,
     pub(crate) command_timeout: Duration,
     pub(crate) dial_timeout: Duration,
     pub(crate) format: Format,
@@ -69,13 +71,11 @@ impl Options {
             })
         };
         let defaults = Config::default();
-        let endpoints = match self.endpoints {
-            Some(endpoints) => endpoints,
-            None => match find("ENDPOINTS") {
-                Some((_, value)) => value.split(',').map(str::to_owned).collect(),
-                None => defaults.endpoints,
-            },
-        };
+        let given = self
+            .endpoints
+            .or_else(|| find("ENDPOINTS").map(|(_, value)| value.split(',').map(str::to_owned).collect()));
+        let endpoints_given = given.is_some();
+        let endpoints = given.unwrap_or(defaults.endpoints);
         let time = |flag: Option<Duration>, option, default| match (flag, find(option)) {
             (Some(time), _) => Ok(time),
             (None, Some((name, value))) => {
@@ -98,6 +98,7 @@ impl Options {
         Ok(Context {
             personality,
             endpoints: endpoints.iter().map(|endpoint| endpoint.trim().to_owned()).collect(),
+            endpoints_given,
             command_timeout,
             dial_timeout,
             format,
@@ -148,6 +149,7 @@ mod tests {
     fn defaults_are_etcdctls() {
         let context = resolve(Options::default(), &[]).unwrap();
         assert_eq!(context.endpoints, ["127.0.0.1:2379"]);
+        assert!(!context.endpoints_given);
         assert_eq!(context.command_timeout, Duration::from_secs(5));
         assert_eq!(context.dial_timeout, Duration::from_secs(2));
         assert_eq!(context.format, Format::Simple);
@@ -160,6 +162,7 @@ mod tests {
         assert_eq!(resolve(flag, &both).unwrap().endpoints, ["f:1"]);
         assert_eq!(resolve(Options::default(), &both).unwrap().endpoints, ["s:1", "s:2"]);
         assert_eq!(resolve(Options::default(), &both[1..]).unwrap().endpoints, ["e:1"]);
+        assert!(resolve(Options::default(), &both).unwrap().endpoints_given);
         let empty = [("SYNOD_ENDPOINTS", ""), ("ETCDCTL_ENDPOINTS", "e:1")];
         assert_eq!(resolve(Options::default(), &empty).unwrap().endpoints, ["e:1"]);
     }

@@ -125,6 +125,11 @@ impl Node {
         kill_process(id, signal).map_err(|error| unable(&error.to_string()))
     }
 
+    /// The id of the process, if it runs.
+    pub(crate) async fn pid(&self) -> Option<u32> {
+        self.child.lock().await.as_ref().and_then(Child::id)
+    }
+
     /// Removes everything it knew. Only while the process is dead.
     pub(crate) fn forget(&self) -> Result<(), Failed> {
         match fs::remove_dir_all(&self.data) {

@@ -9,6 +9,7 @@ use h2::client::SendRequest;
 use tokio::time::{sleep, timeout};
 
 use super::course::{Course, Leave};
+use super::schedule::Gate;
 use super::tally::{Fault, Tally};
 use super::wire::{Link, Procedure};
 use super::workload::{self, FILL_CHUNK, Requests, Workload};
@@ -73,6 +74,13 @@ impl Client {
             let sent = Instant::now();
             let Some(leave) = course.leave(sent) else { return };
             self.request(course, leave, sent, tally).await;
+        }
+    }
+
+    /// Sends the requests that the gate lets pass.
+    pub(super) async fn run_open(mut self, course: &Course, gate: &Gate, tally: &RefCell<Tally>) {
+        while let Some((leave, due)) = gate.pass().await {
+            self.request(course, leave, due, tally).await;
         }
     }
 

@@ -3,6 +3,8 @@
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
+use super::schedule::Schedule;
+
 /// How long is measured.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Extent {
@@ -18,6 +20,10 @@ pub(super) struct Course {
     /// When what happens begins to count.
     pub(super) from: Instant,
     extent: Extent,
+    /// When clients set out: until [`Course::from`] they warm up.
+    pub(super) begin: Instant,
+    /// Requests per second that are due, of all workers together, in an open loop.
+    pub(super) rate: Option<u32>,
     /// Tickets given away.
     tickets: AtomicU64,
     /// Requests that have ended, for the progress to be shown.
@@ -36,8 +42,9 @@ pub(super) enum Leave {
 }
 
 impl Course {
-    pub(super) fn new(from: Instant, extent: Extent) -> Self {
-        Self { from, extent, tickets: AtomicU64::new(0), ended: AtomicU64::new(0) }
+    pub(super) fn new(begin: Instant, warm_up: Duration, extent: Extent, rate: Option<u32>) -> Self {
+        let from = begin + warm_up;
+        Self { from, extent, begin, rate, tickets: AtomicU64::new(0), ended: AtomicU64::new(0) }
     }
 
     /// When the measured time ends, if it is known.
@@ -46,6 +53,13 @@ impl Course {
             Extent::Time(duration) => Some(self.from + duration),
             Extent::Requests(_) => None,
         }
+    }
+
+    /// When the requests of this worker are due, in an open loop, which has an end.
+    pub(super) fn schedule(&self, worker: u64, workers: u64) -> Option<Schedule> {
+        let (begin, from) = (self.begin, self.from);
+        let until = self.until()?;
+        self.rate.map(|rate| Schedule { begin, from, until, rate, workers, worker })
     }
 
     /// Asks to send a request now; `None` if it is over.
@@ -89,7 +103,7 @@ mod tests {
     #[test]
     fn a_time_counts_what_ends_in_it() {
         let from = Instant::now() + SECOND;
-        let course = Course::new(from, Extent::Time(SECOND));
+        let course = Course::new(from - SECOND, SECOND, Extent::Time(SECOND), None);
         assert_eq!(course.leave(from - SECOND), Some(Leave::Timed));
         assert_eq!(course.leave(from + SECOND), None);
         let counts = |at, failed| course.counts(Leave::Timed, at, failed);
@@ -103,7 +117,7 @@ mod tests {
     #[test]
     fn a_number_of_requests_is_given_away_once() {
         let from = Instant::now() + SECOND;
-        let course = Course::new(from, Extent::Requests(2));
+        let course = Course::new(from - SECOND, SECOND, Extent::Requests(2), None);
         assert_eq!(course.leave(from - SECOND / 2), Some(Leave::WarmUp));
         assert_eq!(course.leave(from), Some(Leave::Ticket(0)));
         assert_eq!(course.leave(from + SECOND * 9), Some(Leave::Ticket(1)));

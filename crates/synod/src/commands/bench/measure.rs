@@ -39,6 +39,19 @@ pub(super) struct Target {
     pub(super) pids: Vec<u32>,
 }
 
+/// What clients do, and for how long.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Effort {
+    pub(super) clients: usize,
+    pub(super) job: Job,
+    /// How long they do it before it counts.
+    pub(super) warm_up: Duration,
+    /// A time, if there is a rate.
+    pub(super) extent: Extent,
+    /// Requests per second that are due, in an open loop; clients are the most that are under way then.
+    pub(super) rate: Option<u32>,
+}
+
 /// What was measured.
 #[derive(Clone, Debug)]
 pub(super) struct Measured {
@@ -70,6 +83,8 @@ impl Target {
             let assignment = Assignment {
                 endpoints: links.map(|link| self.endpoints[link % self.endpoints.len()].clone()).collect(),
                 clients: share,
+                worker: worker as u64,
+                workers: workers as u64,
                 first_client,
                 job,
                 shape: self.shape,
@@ -90,7 +105,8 @@ impl Target {
     pub(super) async fn fill(&self, progress: impl Fn(u64)) -> Result<(), Failed> {
         let chunks = Requests::chunks(self.shape.keys);
         let extent = Extent::Requests(chunks);
-        let measured = self.measure(FILLERS, Job::Fill, Duration::ZERO, extent, progress).await?;
+        let effort = Effort { clients: FILLERS, job: Job::Fill, warm_up: Duration::ZERO, extent, rate: None };
+        let measured = self.measure(effort, progress).await?;
         match measured.tally.kinds().first() {
             None => Ok(()),
             Some(failures) => Err(Failed::new(format!("cannot fill the store: {}", failures.first))
@@ -98,19 +114,13 @@ impl Target {
         }
     }
 
-    /// Lets so many clients do the job. `progress` is told from time to time how many requests have ended that
+    /// Lets clients do a job. `progress` is told from time to time how many requests have ended that
     /// count.
     ///
     /// # Errors
     /// If an endpoint cannot be reached at the beginning, or a process not be looked at.
-    pub(super) async fn measure(
-        &self,
-        clients: usize,
-        job: Job,
-        warm_up: Duration,
-        extent: Extent,
-        progress: impl Fn(u64),
-    ) -> Result<Measured, Failed> {
+    pub(super) async fn measure(&self, effort: Effort, progress: impl Fn(u64)) -> Result<Measured, Failed> {
+        let Effort { clients, job, warm_up, extent, rate } = effort;
         let (begin, begun) = watch::channel(None);
         let (connected, mut connections) = mpsc::unbounded_channel();
         let assignments = self.assignments(clients, job);
@@ -122,7 +132,7 @@ impl Target {
         while let Some(worker) = connections.recv().await {
             worker.map_err(|fault| Failed::new(format!("cannot connect: {}", fault.what)))?;
         }
-        let course = Arc::new(Course::new(Instant::now() + HEAD_START + warm_up, extent));
+        let course = Arc::new(Course::new(Instant::now() + HEAD_START, warm_up, extent, rate));
         begin.send_replace(Some(Arc::clone(&course)));
 
         sleep_until(course.from.into()).await;

@@ -5,12 +5,20 @@
 //! what they count ([`tally`]) becomes a report ([`report`]). What makes that worth believing: every answer is
 //! looked at, latencies are never without the rate beside them, and the price of both sides is told, in
 //! microseconds of CPU for each request.
+//!
+//! Who has no servers gets some ([`own`]), and beside their figures those of the machine: what its disk ([`disk`])
+//! and what gRPC ([`noop`]) take by themselves.
 
+mod args;
 mod client;
 mod course;
+mod disk;
 mod measure;
+mod noop;
+mod own;
 mod process;
 mod report;
+mod schedule;
 mod tally;
 mod wire;
 mod worker;
@@ -21,177 +29,135 @@ use std::time::Duration;
 
 use indicatif::{ProgressBar, ProgressStyle};
 
-use self::client::Job;
+pub(crate) use self::args::Args;
 use self::course::Extent;
-use self::measure::Target;
-use self::report::{Point, Report};
-use self::workload::{Requests, Shape, Workload};
+use self::measure::{Effort, Target};
+use self::noop::NoOpServer;
+pub(crate) use self::noop::{SUBCOMMAND as NO_OP, serve as serve_no_op};
+use self::own::Ground;
+use self::report::{Machine, Point, Report};
+use self::workload::{Requests, Workload};
 use crate::cluster::signals::Signals;
-use crate::duration;
-use crate::failed::{Failed, Why};
+use crate::failed::Failed;
 use crate::options::Context;
 use crate::output::{self, Format, json};
 
-const EXAMPLES: &str = "\
-Examples:
-  synod bench put --clients 64 --endpoints 127.0.0.1:2379,127.0.0.1:2381 --fill
-  synod bench get --clients 1,64 --duration 30s --pids 4711,4712,4713
-  synod bench mixed --reads 90 --requests 100000 --output json
-
-Exit codes: 0 done, 1 a request failed or was answered wrongly (see --allow-errors), 2 wrong usage.";
-
-/// What to measure.
-#[derive(clap::Args, Clone, Debug)]
-#[command(after_help = EXAMPLES)]
-pub(crate) struct Args {
-    /// What to measure, one after the other [default: put get serializable mixed]
-    #[arg(value_enum)]
-    workloads: Vec<Workload>,
-
-    /// How many clients, each with one request under way; one measurement for each number
-    #[arg(long, value_name = "N,...", value_delimiter = ',', default_value = "1,64,256",
-          value_parser = clap::value_parser!(u32).range(1..=100_000))]
-    clients: Vec<u32>,
-
-    /// How long each measurement lasts
-    #[arg(long, value_name = "DURATION", default_value = "10s", value_parser = duration::parse)]
-    duration: Duration,
-
-    /// Measure so many requests instead
-    #[arg(long, value_name = "N", conflicts_with = "duration", value_parser = clap::value_parser!(u64).range(1..))]
-    requests: Option<u64>,
-
-    /// How long clients are busy before it counts
-    #[arg(long, value_name = "DURATION", default_value = "1s", value_parser = duration::parse)]
-    warmup: Duration,
-
-    /// How many connections [default: one for each client, but one to two for each endpoint]
-    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=10_000))]
-    connections: Option<u32>,
-
-    /// Threads that make the load [default: half of the processors]
-    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=256))]
-    threads: Option<u32>,
-
-    /// How many different keys
-    #[arg(long, value_name = "N", default_value_t = 100_000, value_parser = clap::value_parser!(u64).range(1..=1_000_000_000))]
-    keys: u64,
-
-    /// Length of a key in bytes
-    #[arg(long, value_name = "BYTES", default_value_t = 16, value_parser = clap::value_parser!(u32).range(1..=1_024))]
-    key_size: u32,
-
-    /// Length of a value in bytes
-    #[arg(long, value_name = "BYTES", default_value_t = 256, value_parser = clap::value_parser!(u32).range(1..=1_000_000))]
-    value_size: u32,
-
-    /// Reads of a hundred requests, where they are mixed
-    #[arg(long, value_name = "PERCENT", default_value_t = 90, value_parser = clap::value_parser!(u8).range(0..=100))]
-    reads: u8,
-
-    /// Write every key before anything is measured
-    #[arg(long)]
-    fill: bool,
-
-    /// Processes of the servers, to see what a request costs them
-    #[arg(long, value_name = "PID,...", value_delimiter = ',')]
-    pids: Vec<u32>,
-
-    /// How long a client waits for an answer
-    #[arg(long, value_name = "DURATION", default_value = "5s", value_parser = duration::parse)]
-    timeout: Duration,
-
-    /// What is random is made of this number
-    #[arg(long, value_name = "N", default_value_t = 1)]
-    seed: u64,
-
-    /// Exit with 0 even if requests failed
-    #[arg(long)]
-    allow_errors: bool,
-}
+/// How many servers there are, where nobody says otherwise.
+const SERVERS: u8 = 5;
+/// The server that does nothing is measured no longer than this for each number of clients.
+const NO_OP_TIME: Duration = Duration::from_secs(3);
 
 /// Measures, and reports.
 pub(crate) async fn run(args: Args, context: &Context) -> Result<(), Failed> {
-    args.check()?;
+    args.check(context)?;
     let mut signals = Signals::listen()?;
     let report = tokio::select! {
-        report = args.measure(context) => report?,
-        code = signals.next() => {
-            eprintln!("interrupted: no report");
-            std::process::exit(code)
-        }
+        report = measure(&args, context) => Ok(report?),
+        code = signals.next() => Err(code),
     };
+    let report = report.unwrap_or_else(|code| {
+        // What was under way was dropped: own servers are killed, and their data is gone.
+        eprintln!("interrupted: no report");
+        std::process::exit(code)
+    });
     output::emit(if context.format == Format::Json { json::line(&report) } else { report.text() })?;
     match report.failed() && !args.allow_errors {
-        true => Err(Failed::new("requests failed").hint("The figures are those of the others.")),
+        true => Err(Failed::new("requests failed").hint("The rates and latencies are those of the others.")),
         false => Ok(()),
     }
 }
 
-impl Args {
-    /// What no single argument can be blamed for.
-    fn check(&self) -> Result<(), Failed> {
-        let wrong = |what: String| Err(Failed::usage(Why::Arguments, what));
-        let least = Shape::least_key_size(self.keys);
-        if (self.key_size as usize) < least {
-            return wrong(format!("{} keys need --key-size {least} at least", self.keys));
-        }
-        for (name, time) in [("--duration", self.duration), ("--timeout", self.timeout)] {
-            if time.is_zero() {
-                return wrong(format!("{name} must be longer than that"));
-            }
-        }
-        Ok(())
+async fn measure(args: &Args, context: &Context) -> Result<Report, Failed> {
+    if !context.endpoints_given {
+        return on_own_servers(args, context).await;
     }
+    let endpoints =
+        context.client()?.replicas().iter().map(|replica| replica.endpoint().to_owned()).collect();
+    let target = args.target(endpoints, args.pids.clone(), context);
+    if args.fill {
+        fill(&target).await?;
+    }
+    let points = points(args, &target).await?;
+    Ok(Report::new(&target, points, None))
+}
 
-    fn workloads(&self) -> Vec<Workload> {
-        match self.workloads.is_empty() {
-            true => vec![Workload::Put, Workload::Get, Workload::Serializable, Workload::Mixed],
-            false => self.workloads.clone(),
-        }
-    }
+async fn on_own_servers(args: &Args, context: &Context) -> Result<Report, Failed> {
+    // In this order, so that the servers have ended when their folder is removed.
+    let ground = Ground::new(args.data_dir.as_deref())?;
+    let count = usize::from(args.servers.unwrap_or(SERVERS));
+    let waiting = bar("measuring the disk", 0);
+    let syncs = ground.syncs(count).await?;
+    waiting.finish_and_clear();
+    let machine = Machine {
+        data_dir: ground.path().display().to_string(),
+        data_dir_in_memory: ground.in_memory(),
+        syncs,
+        no_op: no_op(args, context).await?,
+    };
+    let waiting = bar(&format!("starting {count} servers in {}", ground.path().display()), 0);
+    let servers = ground.servers(count).await?;
+    waiting.finish_and_clear();
+    let target = args.target(servers.endpoints.clone(), servers.pids.clone(), context);
+    let measured = async {
+        fill(&target).await?;
+        points(args, &target).await
+    };
+    let points = tokio::select! {
+        points = measured => points?,
+        died = servers.cluster.until_one_dies() => return Err(died),
+    };
+    servers.end().await?;
+    Ok(Report::new(&target, points, Some(machine)))
+}
 
-    fn target(&self, context: &Context) -> Result<Target, Failed> {
-        let client = context.client()?;
-        let processors = std::thread::available_parallelism().map_or(1, usize::from);
-        Ok(Target {
-            endpoints: client.replicas().iter().map(|replica| replica.endpoint().to_owned()).collect(),
-            connections: self.connections.map(|connections| connections as usize),
-            threads: self.threads.map_or((processors / 2).max(1), |threads| threads as usize),
-            shape: Shape {
-                keys: self.keys,
-                key_size: self.key_size as usize,
-                value_size: self.value_size as usize,
-            },
-            seed: self.seed,
-            limit: self.timeout,
-            dial_timeout: context.dial_timeout,
-            pids: self.pids.clone(),
-        })
+/// What a server that does nothing is capable of.
+async fn no_op(args: &Args, context: &Context) -> Result<Vec<Point>, Failed> {
+    let server = NoOpServer::start().await?;
+    let target = args.target(vec![server.endpoint.clone()], vec![server.pid], context);
+    let mut points = Vec::new();
+    for clients in args.clients() {
+        let effort = args.effort(Workload::Put, clients);
+        let extent = match effort.extent {
+            Extent::Time(time) => Extent::Time(time.min(NO_OP_TIME)),
+            requests => requests,
+        };
+        let effort = Effort { extent, rate: None, ..effort };
+        points.push(point(args, &target, Workload::Put, effort, "a server that does nothing").await?);
     }
+    Ok(points)
+}
 
-    async fn measure(&self, context: &Context) -> Result<Report, Failed> {
-        let target = self.target(context)?;
-        let extent = self.requests.map_or(Extent::Time(self.duration), Extent::Requests);
-        if self.fill {
-            let bar = bar(&format!("filling {} keys", self.keys), Requests::chunks(self.keys));
-            target.fill(|done| bar.set_position(done)).await?;
-            bar.finish_and_clear();
+async fn fill(target: &Target) -> Result<(), Failed> {
+    let keys = target.shape.keys;
+    let bar = bar(&format!("writing {keys} keys"), Requests::chunks(keys));
+    target.fill(|done| bar.set_position(done)).await?;
+    bar.finish_and_clear();
+    Ok(())
+}
+
+/// Everything that was asked for, one after the other.
+async fn points(args: &Args, target: &Target) -> Result<Vec<Point>, Failed> {
+    let mut points = Vec::new();
+    for workload in args.workloads() {
+        for clients in args.clients() {
+            let effort = args.effort(workload, clients);
+            points.push(point(args, target, workload, effort, &workload.name()).await?);
         }
-        let mut report = Report::new(&target);
-        for workload in self.workloads() {
-            for &clients in &self.clients {
-                let clients = clients as usize;
-                let bar = bar(&format!("{} with {clients} clients", workload.name()), 0);
-                let job = Job::Measure { workload, reads: self.reads };
-                let measured =
-                    target.measure(clients, job, self.warmup, extent, |done| bar.set_position(done)).await?;
-                bar.finish_and_clear();
-                report.points.push(Point::new(workload, self.reads, clients, &measured));
-            }
-        }
-        Ok(report)
     }
+    Ok(points)
+}
+
+async fn point(
+    args: &Args,
+    target: &Target,
+    workload: Workload,
+    effort: Effort,
+    what: &str,
+) -> Result<Point, Failed> {
+    let bar = bar(&format!("{what} with {} clients", effort.clients), 0);
+    let measured = target.measure(effort, |done| bar.set_position(done)).await?;
+    bar.finish_and_clear();
+    Ok(Point::new(workload, args.reads, &effort, &measured))
 }
 
 /// Shows how far it is, on a terminal; of `all`, if that is known and not 0.
@@ -199,7 +165,9 @@ fn bar(what: &str, all: u64) -> ProgressBar {
     if !stderr().is_terminal() {
         return ProgressBar::hidden();
     }
-    let template = if all > 0 { "{msg}  {pos} of {len}" } else { "{msg}  {pos} requests  {elapsed}" };
+    let template = if all > 0 { "{msg}  {pos} of {len}" } else { "{msg}  {pos}  {elapsed}" };
     let style = ProgressStyle::with_template(template).unwrap_or_else(|_| ProgressStyle::default_bar());
-    ProgressBar::new(all).with_style(style).with_message(what.to_owned())
+    let bar = ProgressBar::new(all).with_style(style).with_message(what.to_owned());
+    bar.tick();
+    bar
 }

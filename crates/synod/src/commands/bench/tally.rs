@@ -80,12 +80,15 @@ pub(super) struct Tally {
     failures: BTreeMap<String, Failures>,
     /// When the last of them ended.
     pub(super) last: Option<Instant>,
+    /// In an open loop: requests that were due, and those of them that no client was free for.
+    pub(super) due: u64,
+    pub(super) not_sent: u64,
 }
 
 impl Tally {
     pub(super) fn new() -> Self {
         let latencies = Histogram::new_with_bounds(FINEST, LONGEST, DIGITS).expect("the bounds are in order");
-        Self { latencies, conflicts: 0, failures: BTreeMap::new(), last: None }
+        Self { latencies, conflicts: 0, failures: BTreeMap::new(), last: None, due: 0, not_sent: 0 }
     }
 
     /// Counts a request that was answered.
@@ -108,6 +111,8 @@ impl Tally {
         self.latencies.add(&other.latencies).expect("all have the same bounds");
         self.conflicts += other.conflicts;
         self.last = self.last.max(other.last);
+        self.due += other.due;
+        self.not_sent += other.not_sent;
         for (kind, failures) in other.failures {
             match self.failures.get_mut(&kind) {
                 Some(known) => known.count += failures.count,
@@ -147,7 +152,9 @@ mod tests {
         one.failed(Fault::wrong("a"), now);
         other.failed(Fault::wrong("b"), now);
         other.failed(Fault::timeout(MILLI), now);
+        (one.due, one.not_sent, other.due, other.not_sent) = (60, 1, 50, 2);
         one.add(other);
+        assert_eq!((one.due, one.not_sent), (110, 3));
         assert_eq!((one.answers(), one.conflicts, one.failures()), (100, 1, 3));
         assert_eq!(one.last, Some(now + MILLI));
         for (quantile, expected) in [(0.5, 50e6), (0.9, 90e6), (0.99, 99e6), (1.0, 100e6)] {

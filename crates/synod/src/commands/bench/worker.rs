@@ -14,6 +14,7 @@ use tokio::task::{JoinSet, LocalSet};
 
 use super::client::{Client, Job};
 use super::course::Course;
+use super::schedule::Gate;
 use super::tally::{Fault, Tally};
 use super::wire::Link;
 use super::workload::{Requests, Shape};
@@ -26,6 +27,9 @@ pub(super) struct Assignment {
     /// Where its connections go, at least one.
     pub(super) endpoints: Vec<String>,
     pub(super) clients: usize,
+    /// Its number among all workers.
+    pub(super) worker: u64,
+    pub(super) workers: u64,
     /// The number of its first client among all.
     pub(super) first_client: u64,
     pub(super) job: Job,
@@ -77,17 +81,31 @@ async fn work(assignment: Assignment, mut begin: Begin, connected: Connected) ->
     let course = begin.wait_for(Option::is_some).await.ok()?.clone()?;
     let tally = Rc::new(RefCell::new(Tally::new()));
     let requests = Rc::new(Requests::new(assignment.shape, assignment.seed));
+    let gate = course.schedule(assignment.worker, assignment.workers).map(|one| Rc::new(Gate::new(one)));
     let mut clients = JoinSet::new();
     for number in 0..assignment.clients {
         let own = shares(number, assignment.clients, links.len());
         let own = own.into_iter().map(|place| Rc::clone(&links[place]));
         let chance = Chance::new(assignment.seed, assignment.first_client + number as u64);
         let client = Client::new(own, Rc::clone(&requests), chance, assignment.job, assignment.limit);
-        let (course, tally) = (Arc::clone(&course), Rc::clone(&tally));
-        clients.spawn_local(async move { client.run_closed(&course, &tally).await });
+        let (course, tally, gate) = (Arc::clone(&course), Rc::clone(&tally), gate.clone());
+        clients.spawn_local(async move {
+            match gate {
+                None => client.run_closed(&course, &tally).await,
+                Some(gate) => client.run_open(&course, &gate, &tally).await,
+            }
+        });
+    }
+    if let Some(gate) = &gate {
+        // A system without timers has given this thread its runtime, which needs one, too.
+        gate.open().await.expect("the system gives a timer");
     }
     clients.join_all().await;
-    Rc::into_inner(tally).map(RefCell::into_inner)
+    let mut tally = Rc::into_inner(tally)?.into_inner();
+    if let Some(gate) = &gate {
+        (tally.due, tally.not_sent) = gate.due_and_not_sent();
+    }
+    Some(tally)
 }
 
 async fn connect(assignment: &Assignment) -> Result<Vec<Rc<Link>>, Fault> {

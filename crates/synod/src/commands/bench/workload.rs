@@ -251,3 +251,126 @@ fn revision(header: Option<&ResponseHeader>) -> Result<(), Fault> {
         _ => Err(Fault::wrong("an answer without a revision")),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use synod_client::rpc::etcdserverpb::request_op::Request;
+    use synod_client::rpc::etcdserverpb::{ResponseOp, compare};
+    use synod_client::rpc::mvccpb::KeyValue;
+
+    fn requests(keys: u64, key_size: usize, value_size: usize) -> Requests {
+        Requests::new(Shape { keys, key_size, value_size }, 7)
+    }
+
+    fn decoded<M: Message + Default>(mut body: Bytes) -> M {
+        let message = body.split_off(PREFIX);
+        assert_eq!(body[0], 0, "not compressed");
+        assert_eq!(body[1..], (message.len() as u32).to_be_bytes());
+        M::decode(message).unwrap()
+    }
+
+    fn header() -> Option<ResponseHeader> {
+        Some(ResponseHeader { revision: 9, ..ResponseHeader::default() })
+    }
+
+    #[test]
+    fn a_put_has_its_key_and_a_value_that_is_new() {
+        for (key_size, value_size) in [(16, 256), (11, 1), (200, 3), (16, 100_000)] {
+            let requests = requests(100_000, key_size, value_size);
+            let put: PutRequest = decoded(requests.put(99_999, u64::MAX));
+            assert!(put.key.starts_with(b"bench/") && put.key.ends_with(b"99999"), "{:?}", put.key);
+            assert_eq!((put.key.len(), put.value.len()), (key_size, value_size));
+            let other: PutRequest = decoded(requests.put(99_999, 0));
+            assert_eq!(put.key, other.key);
+            assert_ne!(put.value, other.value);
+        }
+    }
+
+    #[test]
+    fn a_get_says_how_it_reads() {
+        let requests = requests(10, 7, 1);
+        for serializable in [false, true] {
+            let get: RangeRequest = decoded(requests.get(3, serializable));
+            assert_eq!((&get.key[..], get.serializable), (&b"bench/3"[..], serializable));
+            assert!(get.range_end.is_empty());
+        }
+    }
+
+    #[test]
+    fn a_swap_writes_only_what_nobody_has_written_meanwhile() {
+        let txn: TxnRequest = decoded(requests(10, 7, 20).swap(5, 42, 1));
+        let [compare] = &txn.compare[..] else { panic!("{txn:?}") };
+        assert_eq!(compare.key, "bench/5");
+        assert_eq!(compare.result(), CompareResult::Equal);
+        assert_eq!(compare.target(), compare::CompareTarget::Mod);
+        assert_eq!(compare.target_union, Some(TargetUnion::ModRevision(42)));
+        assert!(matches!(&txn.success[0].request, Some(Request::RequestPut(put)) if put.key == "bench/5"));
+        assert!(txn.failure.is_empty());
+    }
+
+    #[test]
+    fn filling_writes_every_key_once() {
+        let requests = requests(250, 16, 8);
+        assert_eq!(Requests::chunks(250), 3);
+        let mut keys = std::collections::BTreeSet::new();
+        for chunk in 0..3 {
+            let txn: TxnRequest = decoded(requests.fill(chunk, 1));
+            for op in txn.success {
+                let Some(Request::RequestPut(put)) = op.request else { panic!("{op:?}") };
+                assert!(keys.insert(put.key));
+            }
+        }
+        assert_eq!(keys.len(), 250);
+        assert_eq!(keys.last().unwrap(), "bench/0000000249");
+    }
+
+    #[test]
+    fn keys_are_as_long_as_their_numbers_need() {
+        for (keys, least) in [(1, 7), (10, 7), (11, 8), (100_000, 11), (100_001, 12)] {
+            assert_eq!(Shape::least_key_size(keys), least, "{keys}");
+        }
+    }
+
+    #[test]
+    fn a_read_is_right_if_it_holds_the_key_and_a_value_of_its_length() {
+        let requests = requests(10, 70, 3);
+        let key = requests.shape.key(4);
+        let judge = |kvs| {
+            let answer = RangeResponse { header: header(), kvs, ..RangeResponse::default() };
+            requests.read(4, answer.encode_to_vec().into())
+        };
+        let kv = |key: &Bytes, value: &'static str| KeyValue {
+            key: key.clone(),
+            value: value.into(),
+            mod_revision: 8,
+            ..KeyValue::default()
+        };
+        assert_eq!(judge(vec![kv(&key, "abc")]), Ok(8));
+        assert!(judge(vec![]).unwrap_err().what.contains("is not there"));
+        assert!(judge(vec![kv(&key, "ab")]).unwrap_err().what.contains("2 bytes, not 3"));
+        assert!(judge(vec![kv(&requests.shape.key(5), "abc")]).unwrap_err().what.contains("another key"));
+        let no_header = RangeResponse { kvs: vec![kv(&key, "abc")], ..RangeResponse::default() };
+        assert!(requests.read(4, no_header.encode_to_vec().into()).is_err());
+        assert_eq!(requests.read(4, Bytes::from_static(b"\xff")).unwrap_err().kind, "malformed answer");
+    }
+
+    #[test]
+    fn a_write_is_right_if_it_tells_its_revision() {
+        let put = |header| written(PutResponse { header, prev_kv: None }.encode_to_vec().into());
+        assert!(put(header()).is_ok());
+        assert!(put(None).is_err() && put(Some(ResponseHeader::default())).is_err());
+    }
+
+    #[test]
+    fn a_conflict_is_an_answer_and_half_a_transaction_is_none() {
+        let judge = |succeeded, told: usize| {
+            let responses = vec![ResponseOp::default(); told];
+            swapped(TxnResponse { header: header(), succeeded, responses }.encode_to_vec().into(), 2)
+        };
+        assert_eq!(judge(true, 2), Ok(true));
+        assert_eq!(judge(false, 0), Ok(false));
+        assert_eq!(judge(true, 1).unwrap_err().kind, "wrong answer");
+        assert!(judge(false, 2).is_err());
+    }
+}

@@ -143,7 +143,7 @@ fn requests(criterion: &mut Criterion, keys: u64) {
 }
 
 fn images(criterion: &mut Criterion, store: &Store) {
-    criterion.bench_function("snapshot", |bencher| bencher.iter_with_large_drop(|| store.snapshot()));
+    criterion.bench_function("snapshot", |bencher| bencher.iter(|| store.snapshot()));
 
     let snapshot = store.snapshot();
     let image: Vec<Bytes> = snapshot.chunks(CHUNK_BYTES).collect();
@@ -173,7 +173,7 @@ fn codec(criterion: &mut Criterion) {
     for (name, request) in [("put", put(1)), ("swap", swap(1))] {
         let encoded = request.encode();
         group.bench_function(BenchmarkId::new("encode", name), |bencher| {
-            bencher.iter_with_large_drop(|| black_box(&request).encode());
+            bencher.iter(|| black_box(&request).encode());
         });
         group.bench_function(BenchmarkId::new("decode", name), |bencher| {
             bencher.iter_batched(|| encoded.clone(), Request::decode, BatchSize::SmallInput);

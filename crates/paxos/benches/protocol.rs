@@ -233,10 +233,10 @@ fn value(criterion: &mut Criterion) {
         let value = Value::batch(&commands);
         group.throughput(Throughput::Elements(count));
         group.bench_function(BenchmarkId::new("batch", count), |bencher| {
-            bencher.iter_with_large_drop(|| Value::batch(black_box(&commands)));
+            bencher.iter(|| Value::batch(black_box(&commands)));
         });
         group.bench_function(BenchmarkId::new("commands", count), |bencher| {
-            bencher.iter_with_large_drop(|| black_box(&value).commands());
+            bencher.iter(|| black_box(&value).commands());
         });
     }
 }

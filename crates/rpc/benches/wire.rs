@@ -53,7 +53,7 @@ fn peers(criterion: &mut Criterion) {
         let encoded = peer::encode(&message);
         group.throughput(Throughput::Elements(elements));
         group.bench_function(BenchmarkId::new("encode", name), |bencher| {
-            bencher.iter_with_large_drop(|| peer::encode(black_box(&message)));
+            bencher.iter(|| peer::encode(black_box(&message)));
         });
         group.bench_function(BenchmarkId::new("decode", name), |bencher| {
             bencher.iter_batched(|| encoded.clone(), peer::decode, BatchSize::SmallInput);

@@ -65,11 +65,11 @@ impl Logged {
 }
 
 fn append(criterion: &mut Criterion, name: &str, size: BatchSize, mut disk: impl FnMut() -> SharedDisk) {
-    let mut group = criterion.benchmark_group(name);
+    let mut group = criterion.benchmark_group("append");
     for records in GROUPS {
         let logged = RefCell::new(Logged::new(disk()));
         group.throughput(Throughput::Elements(records)).bench_function(
-            BenchmarkId::from_parameter(records),
+            BenchmarkId::new(name, records),
             |bencher| {
                 bencher.iter_batched(
                     || logged.borrow_mut().group(records),
@@ -95,11 +95,11 @@ fn main() {
         .configure_from_args();
     // Few at a time, so that the next segment is ready before the last one is full.
     let few = BatchSize::NumIterations(64);
-    append(&mut criterion, "append in memory", few, || Arc::new(MemoryDisk::new()));
+    append(&mut criterion, "memory", few, || Arc::new(MemoryDisk::new()));
     // Each log in a directory of its own; all go with the last of them.
     let dir = tempfile::tempdir().expect("there is room for temporary files");
     let mut logs = 0;
-    append(&mut criterion, "append on disk", BatchSize::PerIteration, || {
+    append(&mut criterion, "disk", BatchSize::PerIteration, || {
         logs += 1;
         let root = dir.path().join(logs.to_string());
         std::fs::create_dir(&root).expect("the directory is ours");

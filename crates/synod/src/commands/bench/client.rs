@@ -1,12 +1,15 @@
 //! One client: a task that has one request under way.
 
 use std::cell::RefCell;
+use std::future::poll_fn;
+use std::pin::{Pin, pin};
 use std::rc::Rc;
+use std::task::Poll;
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use h2::client::SendRequest;
-use tokio::time::{sleep, timeout};
+use tokio::time::{Sleep, sleep};
 
 use super::course::{Course, Leave};
 use super::schedule::Gate;
@@ -43,6 +46,35 @@ impl Line {
     }
 }
 
+/// A deadline for one request after the other, with one timer for all of them.
+///
+/// Nearly every request is answered long before its deadline. So the timer is not set anew for each: when it fires,
+/// it is set to the deadline that counts by then.
+struct Patience(Pin<Box<Sleep>>);
+
+impl Patience {
+    fn new(limit: Duration) -> Self {
+        Self(Box::pin(sleep(limit)))
+    }
+
+    /// What the future yields; `None` if it does not by `deadline`.
+    async fn await_until<F: Future>(&mut self, deadline: Instant, mut future: Pin<&mut F>) -> Option<F::Output> {
+        poll_fn(|cx| {
+            if let Poll::Ready(output) = future.as_mut().poll(cx) {
+                return Poll::Ready(Some(output));
+            }
+            while self.0.as_mut().poll(cx).is_ready() {
+                if Instant::now() >= deadline {
+                    return Poll::Ready(None);
+                }
+                self.0.as_mut().reset(deadline.into());
+            }
+            Poll::Pending
+        })
+        .await
+    }
+}
+
 /// One client.
 pub(super) struct Client {
     /// Used in turn.
@@ -70,31 +102,39 @@ impl Client {
 
     /// Sends one request after the other, each when the one before was answered.
     pub(super) async fn run_closed(mut self, course: &Course, tally: &RefCell<Tally>) {
+        let mut patience = Patience::new(self.limit);
         loop {
             let sent = Instant::now();
             let Some(leave) = course.leave(sent) else { return };
-            self.request(course, leave, sent, tally).await;
+            self.request(&mut patience, (leave, sent, sent), course, tally).await;
         }
     }
 
     /// Sends the requests that the gate lets pass.
     pub(super) async fn run_open(mut self, course: &Course, gate: &Gate, tally: &RefCell<Tally>) {
+        let mut patience = Patience::new(self.limit);
         while let Some((leave, due)) = gate.pass().await {
-            self.request(course, leave, due, tally).await;
+            self.request(&mut patience, (leave, due, Instant::now()), course, tally).await;
         }
     }
 
-    /// One request, from sending to counting. Its latency is counted from `since`.
-    async fn request(&mut self, course: &Course, leave: Leave, since: Instant, tally: &RefCell<Tally>) {
+    /// One request, from sending to counting: it was due, and is sent.
+    async fn request(
+        &mut self,
+        patience: &mut Patience,
+        (leave, due, sent): (Leave, Instant, Instant),
+        course: &Course,
+        tally: &RefCell<Tally>,
+    ) {
         self.turn = (self.turn + 1) % self.lines.len();
-        let limit = self.limit;
-        let result = timeout(limit, self.perform(leave)).await.unwrap_or_else(|_| Err(Fault::timeout(limit)));
+        let result = patience.await_until(sent + self.limit, pin!(self.perform(leave))).await;
         let ended = Instant::now();
+        let result = result.unwrap_or_else(|| Err(Fault::timeout(self.limit)));
         let disconnected = result.as_ref().is_err_and(|fault| fault.disconnected);
         if course.counts(leave, ended, result.is_err()) {
             let mut tally = tally.borrow_mut();
             match result {
-                Ok(conflict) => tally.answered(ended - since, conflict, ended),
+                Ok(conflict) => tally.answered(ended - due, conflict, ended),
                 Err(fault) => tally.failed(fault, ended),
             }
         }
@@ -157,5 +197,25 @@ impl Client {
         let body = self.requests.fill(chunk, fresh);
         let keys = FILL_CHUNK.min(self.requests.shape.keys - chunk * FILL_CHUNK);
         workload::swapped(self.call(Procedure::Txn, body).await?, keys).map(|_| false)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::future::{pending, ready};
+
+    #[tokio::test]
+    async fn every_request_has_its_own_deadline() {
+        let mut patience = Patience::new(Duration::from_millis(1));
+        let begin = Instant::now();
+        let late = begin + Duration::from_secs(600);
+        assert_eq!(patience.await_until(late, pin!(ready(7))).await, Some(7));
+        for _ in 0..3 {
+            assert_eq!(patience.await_until(begin, pin!(pending::<()>())).await, None);
+        }
+        // The timer has fired, which is no reason to give up what is due later.
+        let soon = tokio::time::sleep(Duration::from_millis(2));
+        assert_eq!(patience.await_until(late, pin!(soon)).await, Some(()));
     }
 }

@@ -22,7 +22,7 @@ use std::sync::Arc;
 use std::time::Duration;
 use synod_paxos::leadership::{self, Leadership};
 use synod_paxos::membership::Membership;
-use synod_paxos::message::{Message, Outgoing, Progress};
+use synod_paxos::message::{Chosen, Message, Outgoing, Progress};
 use synod_paxos::mutants::{Mutant, is};
 use synod_paxos::reader::{self, Reader, Ticket};
 use synod_paxos::types::{Ballot, NodeId, Prefix, Time};
@@ -61,6 +61,10 @@ pub(crate) struct Core {
     local: VecDeque<Message>,
     /// The highest ballot that the front was told of.
     front_leader: Option<Ballot>,
+    /// The last word of a leader that this life of the learner was told.
+    announced: Option<Chosen>,
+    /// Somebody here waits until more is applied.
+    eager: bool,
     /// The highest trim point that any other acceptor has told.
     trimmed_elsewhere: Prefix,
     /// How far this replica had applied when that last changed.
@@ -90,6 +94,8 @@ impl Core {
             progress: BTreeMap::new(),
             local: VecDeque::new(),
             front_leader: None,
+            announced: None,
+            eager: false,
             trimmed_elsewhere: Prefix::EMPTY,
             moved: (Prefix::EMPTY, Time::default()),
             chance: ChaCha8Rng::seed_from_u64(shared.host.random()),
@@ -138,6 +144,17 @@ impl Core {
         if !self.local.is_empty() {
             self.shared.core.wake();
         }
+        self.say_whether_eager();
+    }
+
+    /// That more is applied is worth a turn of its own if a read waits for it, or commands for the window.
+    fn say_whether_eager(&mut self) {
+        let reads = self.reader.as_ref().is_some_and(Reader::waiting);
+        let commands = self.leadership.as_ref().is_some_and(|leadership| leadership.proposer().queued() > 0);
+        let eager = reads || commands || self.stopping.is_some();
+        if std::mem::replace(&mut self.eager, eager) != eager {
+            self.shared.core.set_eager(eager);
+        }
     }
 
     fn handle(&mut self, input: CoreInput) {
@@ -174,6 +191,7 @@ impl Core {
                 self.shared.trim_acceptor(self.upkeep.durable); // it may have missed that while it was down
             }
             CoreInput::LearnerUp { life, applied, durable } => {
+                self.announced = None;
                 if self.roles.on_learner_up(life) {
                     self.on_durable(durable);
                     self.shared.vouch(applied);
@@ -201,19 +219,24 @@ impl Core {
                 let (ballot, slot, value, chosen) = (*ballot, *slot, value.clone(), *chosen);
                 self.shared.tell_acceptor(from, message.clone());
                 let weight = weight(&message);
-                self.shared.tell_learner(learner::Input::Accept { ballot, slot, value, chosen }, weight);
+                let accept = learner::Input::Accept { ballot, slot, value, chosen };
+                if chosen.is_some_and(|word| self.is_news(word)) {
+                    self.shared.tell_learner(accept, weight);
+                } else {
+                    self.shared.tell_learner_quietly(accept, weight); // a proposal alone is nothing to apply
+                }
                 self.tell_front(ballot);
                 self.tell_proposer(from, message);
             }
             Message::Chosen(word) => {
                 self.shared.tell_acceptor(from, message.clone());
-                self.shared.tell_learner(learner::Input::Chosen(*word), weight_of(0));
+                self.tell_chosen(*word);
                 self.tell_front(word.ballot);
                 self.tell_proposer(from, message);
             }
             Message::Heartbeat { ballot, chosen, .. } => {
                 if let Some(word) = chosen {
-                    self.shared.tell_learner(learner::Input::Chosen(*word), weight_of(0));
+                    self.tell_chosen(*word);
                 }
                 self.tell_front(*ballot);
                 self.tell_proposer(from, message);
@@ -262,6 +285,22 @@ impl Core {
             | Message::LeaderQuery { .. }
             | Message::LeaderReply { .. } => self.tell_proposer(from, message),
         }
+    }
+
+    /// A leader's word, for the learner.
+    fn tell_chosen(&mut self, word: Chosen) {
+        if self.is_news(word) {
+            self.shared.tell_learner(learner::Input::Chosen(word), weight_of(0));
+        }
+    }
+
+    /// Does this say more than the learner was told last?
+    fn is_news(&mut self, word: Chosen) -> bool {
+        let news = self.announced.is_none_or(|old| (old.ballot, old.upto) < (word.ballot, word.upto));
+        if news {
+            self.announced = Some(word);
+        }
+        news
     }
 
     /// Who leads; the front's lock is taken only for news.

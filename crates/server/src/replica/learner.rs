@@ -338,7 +338,7 @@ impl LearnerRole {
         let membership = state.machine.membership().clone();
         drop(guard);
         self.learner.on_members(membership.members().keys().copied());
-        self.shared.core.push(CoreInput::Applied(Applied {
+        self.shared.core.push_quietly(CoreInput::Applied(Applied {
             life: self.life,
             membership,
             chosen: self.learner.chosen(),

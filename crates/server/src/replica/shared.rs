@@ -326,7 +326,14 @@ impl Shared {
     pub(crate) fn tell_acceptor(&self, from: NodeId, message: Message) {
         if let Some(mailbox) = lock(&self.acceptor).as_ref() {
             let bytes = weight(&message);
-            mailbox.offer(acceptor::Input::Message { from, message }, bytes);
+            let input = acceptor::Input::Message { from, message };
+            match input {
+                // Recorded with the next group; nobody waits for it.
+                acceptor::Input::Message { message: Message::Chosen(_), .. } => {
+                    mailbox.offer_quietly(input, bytes)
+                }
+                _ => mailbox.offer(input, bytes),
+            }
         }
     }
 
@@ -334,6 +341,13 @@ impl Shared {
     pub(crate) fn tell_learner(&self, input: learner::Input, bytes: usize) {
         if let Some(mailbox) = lock(&self.learner).as_ref() {
             mailbox.offer(input, bytes);
+        }
+    }
+
+    /// As [`Shared::tell_learner`], for what the learner can do nothing with before it hears more.
+    pub(crate) fn tell_learner_quietly(&self, input: learner::Input, bytes: usize) {
+        if let Some(mailbox) = lock(&self.learner).as_ref() {
+            mailbox.offer_quietly(input, bytes);
         }
     }
 

@@ -25,8 +25,10 @@ use axum::response::{IntoResponse, Response};
 use axum::routing::get;
 use axum::{Json, Router};
 use serde::Serialize;
+use synod_rpc::etcdserverpb::kv_server::Kv;
 
-use crate::api::{self, ETCD_STORAGE_VERSION, ETCD_VERSION, Node};
+use crate::api::{self, ETCD_STORAGE_VERSION, ETCD_VERSION, Grpc, Node};
+use crate::express::Front;
 use crate::metrics::{self, Metrics};
 use crate::replica::{Consistency, RoleState};
 
@@ -34,7 +36,7 @@ use crate::replica::{Consistency, RoleState};
 const PATIENCE: Duration = Duration::from_secs(5);
 
 /// Everything on the client port: gRPC (`grpc`) and the endpoints of this module.
-pub fn router<N: Node>(node: N, metrics: Metrics, grpc: Router) -> Router {
+pub fn router<N: Node>(node: N, metrics: Metrics, grpc: Grpc<N>) -> Front<impl Kv + use<N>> {
     let healths = Router::new()
         .route("/health", get(health::<N>))
         .route("/livez", get(livez::<N>))
@@ -43,12 +45,12 @@ pub fn router<N: Node>(node: N, metrics: Metrics, grpc: Router) -> Router {
         .route("/readyz/{check}", get(readyz_one::<N>))
         .with_state(node);
     let scrape = move || async move { ([(header::CONTENT_TYPE, metrics::CONTENT_TYPE)], metrics.scrape()) };
-    Router::new()
+    let plain = Router::new()
         .route("/version", get(version))
         .route("/metrics", get(scrape))
         .merge(healths)
-        .merge(grpc)
-        .fallback(nothing_here)
+        .fallback(nothing_here);
+    grpc.beside(plain)
 }
 
 async fn nothing_here(headers: HeaderMap, uri: Uri) -> Response {

@@ -2,7 +2,9 @@
 
 pub mod api;
 pub mod config;
+mod express;
 pub mod http;
+mod lastly;
 pub mod listen;
 pub mod metrics;
 pub mod peers;

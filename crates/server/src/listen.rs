@@ -11,16 +11,17 @@ use std::sync::Arc;
 use std::task::{Context, Poll};
 use std::time::{Duration, Instant};
 
-use axum::Router;
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use hyper_util::server::conn::auto::Builder;
 use hyper_util::server::graceful::GracefulShutdown;
-use hyper_util::service::TowerToHyperService;
+use synod_rpc::etcdserverpb::kv_server::Kv;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{Semaphore, watch};
 
 use crate::config::HttpUrl;
+use crate::express::Front;
+use crate::lastly::Lastly;
 use crate::metrics::Connections;
 
 /// So many connections are served at once; others wait to be accepted.
@@ -100,11 +101,11 @@ pub async fn bind(url: &HttpUrl, flag: &'static str) -> Result<TcpListener, List
     TcpListener::bind(address).await.map_err(|error| ListenError::new(url, flag, &error))
 }
 
-/// Serves `router` on `listener` until `closing` turns true; then accepts no more, lets calls end for at
+/// Serves `front` on `listener` until `closing` turns true; then accepts no more, lets calls end for at
 /// most `grace`, and returns.
-pub async fn serve(
+pub async fn serve<K: Kv>(
     listener: TcpListener,
-    router: Router,
+    front: Front<K>,
     connections: Connections,
     mut closing: watch::Receiver<bool>,
     grace: Duration,
@@ -131,9 +132,9 @@ pub async fn serve(
         trouble.over();
         connections.accepted.inc();
         let open = Open::new(&connections);
-        let service = TowerToHyperService::new(router.clone());
+        let service = front.clone();
         let (builder, watcher) = (builder.clone(), graceful.watcher());
-        let counted = Counted { stream, connections: connections.clone() };
+        let counted = Counted { stream, connections: connections.clone(), written: false };
         tokio::spawn(async move {
             let _both = (place, open);
             // Whoever says nothing occupies no more than a socket, and not for long.
@@ -142,7 +143,7 @@ pub async fn serve(
                 Ok(Err(_)) | Err(_) => return,
             }
             let connection = builder.serve_connection(TokioIo::new(counted), service).into_owned();
-            if let Err(error) = watcher.watch(connection).await {
+            if let Err(error) = Lastly::new(watcher.watch(connection)).await {
                 tracing::debug!(%error, "a client's connection ended");
             }
         });
@@ -233,6 +234,8 @@ impl Drop for Open {
 struct Counted {
     stream: TcpStream,
     connections: Connections,
+    /// Was anything written yet?
+    written: bool,
 }
 
 impl Counted {
@@ -259,6 +262,7 @@ impl AsyncRead for Counted {
 
 impl AsyncWrite for Counted {
     fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
+        self.written = true;
         let result = Pin::new(&mut self.stream).poll_write(cx, bytes);
         self.sent(result)
     }
@@ -268,12 +272,17 @@ impl AsyncWrite for Counted {
         cx: &mut Context<'_>,
         slices: &[io::IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
+        self.written = true;
         let result = Pin::new(&mut self.stream).poll_write_vectored(cx, slices);
         self.sent(result)
     }
 
+    /// HTTP/2 asks twice. When a connection begins, to decide how long an answer may be that is copied, so as
+    /// to leave in one write with others: 1023 bytes, or 255 where slices can be written, which is less than
+    /// most answers have, and a system call for each. And at each write, whether to write slices: it should,
+    /// since whatever is longer was not copied.
     fn is_write_vectored(&self) -> bool {
-        self.stream.is_write_vectored()
+        self.written && self.stream.is_write_vectored()
     }
 
     fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {

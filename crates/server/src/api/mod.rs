@@ -21,10 +21,13 @@ mod kv;
 mod maintenance;
 mod node;
 
+use std::sync::Arc;
+
 use axum::Router;
 use axum::http::HeaderMap;
 use axum::http::header::{CONTENT_TYPE, HeaderValue};
 use axum::response::{IntoResponse, Response};
+use synod_rpc::etcdserverpb as pb;
 use synod_rpc::etcdserverpb::cluster_server::ClusterServer;
 use synod_rpc::etcdserverpb::kv_server::KvServer;
 use synod_rpc::etcdserverpb::maintenance_server::MaintenanceServer;
@@ -33,6 +36,7 @@ use tokio::sync::watch;
 use tonic::service::Routes;
 use tonic::{Code, Status};
 
+use crate::express::{Front, Limits};
 use crate::metrics::Metrics;
 
 use context::Context;
@@ -60,6 +64,20 @@ pub struct ApiOptions {
     pub faults_allowed: bool,
 }
 
+/// All gRPC services.
+pub struct Grpc<N> {
+    kv: Arc<kv::Kv<N>>,
+    limits: Limits,
+    router: Router,
+}
+
+impl<N: Node> Grpc<N> {
+    /// These services and what `router` has.
+    pub(crate) fn beside(self, router: Router) -> Front<impl pb::kv_server::Kv + use<N>> {
+        Front::new(self.kv, self.limits, router.merge(self.router))
+    }
+}
+
 /// All gRPC services over `node`. Streams that would never end by themselves end when `closing` turns true.
 ///
 /// # Panics
@@ -69,12 +87,13 @@ pub fn router<N: Node>(
     options: &ApiOptions,
     metrics: &Metrics,
     closing: watch::Receiver<bool>,
-) -> Router {
+) -> Grpc<N> {
     let context = Context::new(node, options, metrics, closing);
-    let most = options.max_request_bytes + ENVELOPE_BYTES;
-    let kv = KvServer::new(kv::Kv::new(context.clone()))
-        .max_decoding_message_size(most)
-        .max_encoding_message_size(MOST_ANSWER_BYTES);
+    let limits = Limits { request: options.max_request_bytes + ENVELOPE_BYTES, answer: MOST_ANSWER_BYTES };
+    let short = Arc::new(kv::Kv::new(context.clone()));
+    let kv = KvServer::from_arc(Arc::clone(&short))
+        .max_decoding_message_size(limits.request)
+        .max_encoding_message_size(limits.answer);
     let maintenance = MaintenanceServer::new(maintenance::Maintenance::new(context.clone()));
     let cluster = ClusterServer::new(cluster::Cluster::new(context.clone()));
     let admin = AdminServer::new(admin::Admin::new(context));
@@ -85,7 +104,7 @@ pub fn router<N: Node>(
             .register_encoded_file_descriptor_set(tonic_health::pb::FILE_DESCRIPTOR_SET)
     };
     let broken = "the descriptors were compiled into this program";
-    Routes::new(kv)
+    let router = Routes::new(kv)
         .add_service(maintenance)
         .add_service(cluster)
         .add_service(admin)
@@ -94,7 +113,8 @@ pub fn router<N: Node>(
         .add_service(descriptors().build_v1alpha().expect(broken))
         .into_axum_router()
         .reset_fallback()
-        .layer(axum::middleware::map_response(in_grpcs_words))
+        .layer(axum::middleware::map_response(in_grpcs_words));
+    Grpc { kv: short, limits, router }
 }
 
 /// Answers a call of a service that is not offered.

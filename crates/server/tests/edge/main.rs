@@ -5,4 +5,5 @@ mod admin;
 mod api;
 mod common;
 mod config;
+mod frames;
 mod http;

@@ -150,7 +150,7 @@ async fn a_call_may_end_with_trailers() {
 async fn t_8_what_is_no_message_is_refused_and_not_proposed() {
     let server = Server::start().await;
     let compressed = [&[1], &put("k")[1..]].concat();
-    let announced = [&put("k")[..], &[0, 0, 0, 0, 9]].concat();
+    let announced = [&put("k")[..], &[0, 0, 0, 0, 9, 1]].concat();
     let nonsense = [0, 0, 0, 0, 1, 0xff];
     for (frames, code) in [
         (&compressed[..], "13"),

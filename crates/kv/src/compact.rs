@@ -10,7 +10,8 @@
 //! later than R. So it is enough to walk along the changes since the last compaction,
 //! and for each of them forget the one before it. How far the sweep has come is
 //! nobody's business but this replica's: neither reads nor the hash nor an image of
-//! the store can tell.
+//! the store can tell. A tombstone that buries what a checkpoint still holds stays until
+//! a checkpoint holds it, too (see `image`).
 
 use std::sync::Arc;
 
@@ -79,6 +80,8 @@ impl View {
     /// unreadable: what came before it, and itself if it is an old tombstone.
     fn bury_predecessors(&mut self, position: Position, change: &Change) {
         let key = &change.key()[..];
+        let held = self.held_behind.is_some_and(|held| position.revision > held);
+        let goes = self.is_old_tombstone(position, change) && !held;
         let Some(history) = self.keys.get_mut(key) else { return };
         // There is at most one, unless an earlier sweep was left unfinished.
         while let Some(before) = history.before(position) {
@@ -87,7 +90,7 @@ impl View {
             self.stats.versions -= 1;
             self.stats.bytes_total -= forgotten.footprint();
         }
-        if change.pair().is_none() && self.compacted.is_some_and(|c| position.revision < c) {
+        if goes {
             let is_newest = history.position() == position;
             if !is_newest {
                 history.forget(position).expect("a change stands in its key's history");
@@ -104,12 +107,19 @@ impl View {
     /// Whether a read may still see the change at `position`. False for what the
     /// sweep has yet to remove.
     pub(crate) fn is_readable(&self, position: Position, change: &Change) -> bool {
+        !self.is_old_tombstone(position, change) && self.is_last(position, change)
+    }
+
+    /// Whether `change`, at `position`, is a tombstone that no read can come across.
+    fn is_old_tombstone(&self, position: Position, change: &Change) -> bool {
+        change.pair().is_none() && self.compacted.is_some_and(|boundary| position.revision < boundary)
+    }
+
+    /// Whether no later change of the key has made the one at `position` unreadable.
+    pub(crate) fn is_last(&self, position: Position, change: &Change) -> bool {
         let Some(boundary) = self.compacted.filter(|&boundary| position.revision <= boundary) else {
             return true;
         };
-        if change.pair().is_none() && position.revision < boundary {
-            return false;
-        }
         let history = self.keys.get(&change.key()[..]).expect("every change has its key");
         history.last_change(boundary).is_some_and(|(last, _)| last == position)
     }

@@ -46,7 +46,7 @@
 //!   them; [`Store::apply`];
 //! * `range`, `txn`, `compact`: reading, branching, forgetting;
 //! * [`hash`]: the fingerprint by which replicas compare themselves;
-//! * [`image`]: a snapshot as bytes, and back.
+//! * [`image`] and [`restore`]: a snapshot as bytes, whole or what changed, and back.
 //!
 //! Comments name the behaviours of etcd that a line answers for (`KV-3`, `TX-4`);
 //! tests carry the same names.
@@ -59,6 +59,7 @@ pub mod hash;
 pub mod image;
 pub mod request;
 pub mod response;
+pub mod restore;
 pub mod revision;
 pub mod store;
 
@@ -74,7 +75,7 @@ mod wire;
 pub use error::{Code, KvError};
 pub use hash::StateHash;
 pub use history::Change;
-pub use image::{Chunks, Restore, RestoreError};
+pub use image::{Chunks, Head};
 pub use request::{
     CompactRequest, Compare, DeleteRangeRequest, KeyRange, Limits, Operand, PutRequest, RangeEnd,
     RangeRequest, Relation, Request, RevisionBounds, SortOrder, SortTarget, TxnRequest,
@@ -82,6 +83,7 @@ pub use request::{
 pub use response::{
     Applied, DeleteRangeResponse, KeyValue, NestedResponse, PutResponse, RangeResponse, Response, TxnResponse,
 };
+pub use restore::{Restore, RestoreError};
 pub use revision::{LeaseId, Position, Revision};
 pub use store::{Snapshot, Stats, Store, View};
 pub use wire::DecodeError;

@@ -44,6 +44,8 @@ pub struct View {
     pub(crate) stats: Stats,
     /// Where the sweep goes on; see `compact`.
     pub(crate) sweep_from: Position,
+    /// Tombstones behind this revision are not swept; see `image`. None while all are.
+    pub(crate) held_behind: Option<Revision>,
 }
 
 /// How much the store holds. Kept up to date as it goes; reading it is free.
@@ -62,6 +64,23 @@ pub struct Stats {
     pub bytes_total: u64,
 }
 
+impl Stats {
+    /// Counts one more change of a key, which ends the pair that another one made, if it did.
+    pub(crate) fn count(&mut self, ended: Option<&Change>, change: &Change) {
+        if let Some(ended) = ended {
+            self.keys -= 1;
+            self.bytes_in_use -= ended.footprint();
+        }
+        let footprint = change.footprint();
+        self.versions += 1;
+        self.bytes_total += footprint;
+        if change.pair().is_some() {
+            self.keys += 1;
+            self.bytes_in_use += footprint;
+        }
+    }
+}
+
 impl View {
     fn new() -> View {
         View {
@@ -72,6 +91,7 @@ impl View {
             hash: StateHash::default(),
             stats: Stats::default(),
             sweep_from: Position::default(),
+            held_behind: None,
         }
     }
 
@@ -129,26 +149,17 @@ impl View {
         let change = match self.keys.get_mut(key) {
             Some(history) => {
                 let change = Arc::new(make(history.current()));
-                if let Some(ended) = history.newest_if_alive() {
-                    self.stats.keys -= 1;
-                    self.stats.bytes_in_use -= ended.footprint();
-                }
+                self.stats.count(history.newest_if_alive(), &change);
                 history.push(position, Arc::clone(&change));
                 change
             }
             None => {
                 let change = Arc::new(make(None));
+                self.stats.count(None, &change);
                 self.keys.insert(IndexKey::from_slice(key), History::new(position, Arc::clone(&change)));
                 change
             }
         };
-        let footprint = change.footprint();
-        self.stats.versions += 1;
-        self.stats.bytes_total += footprint;
-        if change.pair().is_some() {
-            self.stats.keys += 1;
-            self.stats.bytes_in_use += footprint;
-        }
         self.changes.push(position, Arc::clone(&change));
         change
     }

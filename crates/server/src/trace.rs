@@ -340,6 +340,7 @@ impl Event {
                 member,
             },
             Observation::Sent { to: [], .. } | Observation::Persisted { records: [], .. } => return None,
+            Observation::Checkpointed { .. } => return None, // what it covers is told
             Observation::Sent { to, message } => {
                 What::Sent { to: to.to_vec(), message: say.message(message) }
             }

@@ -2,8 +2,8 @@
 //!
 //! A checkpoint is a short list of *runs* and a *manifest* that names them. A run is an immutable file of
 //! blocks, opaque here, in the order of some key (for synod, the revision). What changed since the last
-//! checkpoint goes into a new run; the others stay as they are. When most of a run is dead, its owner writes
-//! the rest to a new run and leaves the old one out of the next manifest. So a checkpoint costs what changed,
+//! checkpoint goes into a new run; the others stay as they are. When too much of them is dead, their owner writes
+//! the rest to a new run and leaves the old ones out of the next manifest. So a checkpoint costs what changed,
 //! nothing is ever rewritten in place, and space comes back as soon as a manifest no longer names a file.
 //!
 //! ```text
@@ -31,9 +31,12 @@ use std::sync::Arc;
 use synod_paxos::types::Prefix;
 use synod_paxos::wire::{DecodeError, Reader, Writer};
 
+/// Of runs.
 const FORMAT: u32 = 1;
 
-const MANIFEST: SmallFile = SmallFile { dir: "store", name: "MANIFEST", magic: b"synodman", format: FORMAT };
+/// Format 1 is the same, but those who wrote it knew of checkpoints of one run only, and would take more for damage.
+const MANIFEST: SmallFile =
+    SmallFile { dir: "store", name: "MANIFEST", magic: b"synodman", format: 2, oldest: 1 };
 
 /// The largest block, in bytes.
 pub const MAX_BLOCK_BYTES: usize = 1 << 30;
@@ -115,7 +118,7 @@ pub enum CheckpointError {
         why: String,
     },
     /// Written by another release. Nothing was changed; run that release.
-    #[error("{file} has format {found}, this release reads format {FORMAT}")]
+    #[error("{file} has format {found}, which this release does not read")]
     Format {
         /// The file.
         file: String,

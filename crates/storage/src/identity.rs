@@ -18,7 +18,8 @@ use synod_paxos::wire::{DecodeError, Reader, Writer};
 
 const FORMAT: u32 = 1;
 
-const FILE: SmallFile = SmallFile { dir: "", name: "identity", magic: b"synod-id", format: FORMAT };
+const FILE: SmallFile =
+    SmallFile { dir: "", name: "identity", magic: b"synod-id", format: FORMAT, oldest: FORMAT };
 
 /// Who a replica is.
 #[derive(Clone, Debug, PartialEq, Eq)]

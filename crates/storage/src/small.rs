@@ -17,6 +17,8 @@ pub(crate) struct SmallFile {
     pub(crate) name: &'static str,
     pub(crate) magic: &'static [u8; 8],
     pub(crate) format: u32,
+    /// Formats from this one on are read.
+    pub(crate) oldest: u32,
 }
 
 /// Why a file cannot be read.
@@ -70,7 +72,7 @@ impl SmallFile {
         if head.get_u32_le() != checksum(&bytes[..HEADER - 4], &body) {
             return Err(Unreadable::Damaged("its checksum is wrong"));
         }
-        if format != self.format {
+        if !(self.oldest..=self.format).contains(&format) {
             return Err(Unreadable::Format(format));
         }
         if len == body.len() { Ok(body) } else { Err(Unreadable::Damaged("its length is wrong")) }

@@ -287,7 +287,7 @@ fn m3_newer_formats_are_refused_and_left_alone() {
     {
         let disk = small();
         let mut bytes = disk.contents(path).unwrap();
-        bytes[8..12].copy_from_slice(&2u32.to_le_bytes());
+        bytes[8..12].copy_from_slice(&9u32.to_le_bytes());
         let crc = match crc_of {
             Some(end) => crc32c::crc32c(&bytes[..end]),
             None => crc32c::crc32c_append(crc32c::crc32c(&bytes[..16]), &bytes[20..]),
@@ -296,7 +296,7 @@ fn m3_newer_formats_are_refused_and_left_alone() {
         disk.misdirect(path, 0, &bytes);
         let files: Vec<_> = disk.paths().iter().map(|path| disk.contents(path)).collect();
         let error = found(&disk).unwrap_err();
-        assert!(matches!(error, CheckpointError::Format { found: 2, .. }), "{error}");
+        assert!(matches!(error, CheckpointError::Format { found: 9, .. }), "{error}");
         assert_eq!(files, disk.paths().iter().map(|path| disk.contents(path)).collect::<Vec<_>>());
     }
 }

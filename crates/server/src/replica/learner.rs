@@ -7,7 +7,7 @@
 //! At one place it waits for its disk: before the first slot in which this replica's acceptor votes. Of what was
 //! decided before, that acceptor remembers nothing, so this replica's store has to.
 
-use super::checkpoint::{Checkpointer, Loaded, Snapshot};
+use super::checkpoint::{Checkpointer, Loaded, Snapshot, Written};
 use super::handle::{Answer, RequestError};
 use super::mailbox::Mailbox;
 use super::observation::Observation;
@@ -114,10 +114,11 @@ impl LearnerLife {
         }
         effects.extend(role.learner.tick(now));
         role.carry_out(effects)?;
-        if let Some(durable) = role.checkpointer.poll()? {
-            role.on_durable(durable);
+        if let Some(written) = role.checkpointer.poll()? {
+            role.on_written(written);
         }
-        if !role.checkpointer.busy() && (self.wanted || role.unsaved_bytes >= role.checkpoint_bytes()) {
+        let due = role.unsaved_bytes >= self.shared.config.checkpoint_bytes;
+        if !role.checkpointer.busy() && (self.wanted || due) {
             role.unsaved_bytes = 0;
             self.wanted = false;
             role.checkpointer.start(&self.shared);
@@ -233,11 +234,10 @@ impl LearnerRole {
     /// process: three servers wiped one after the other, then a restart of all, and everything would be lost. So it
     /// waits, while the others go on. If the disk cannot take it, this life ends and the next one tries again.
     fn wait_at_threshold(&mut self) -> Result<(), String> {
-        let snapshot = {
-            let guard = self.shared.read_state();
-            guard.as_ref().filter(|state| self.is_at_threshold(state)).map(Snapshot::of)
-        };
-        snapshot.map_or(Ok(()), |snapshot| self.write_now(snapshot))
+        if !self.shared.read_state().as_ref().is_some_and(|state| self.is_at_threshold(state)) {
+            return Ok(());
+        }
+        Snapshot::to_write(&self.shared).map_or(Ok(()), |snapshot| self.write_now(snapshot))
     }
 
     /// Does this replica's acceptor vote in the next slot, and not before it, and is something before it not durable?
@@ -261,14 +261,20 @@ impl LearnerRole {
     }
 
     fn write_now(&mut self, snapshot: Snapshot) -> Result<(), String> {
-        let durable = self.checkpointer.write_now(snapshot)?;
-        self.on_durable(durable);
+        let written = self.checkpointer.write_now(snapshot)?;
+        self.on_written(written);
         Ok(())
     }
 
-    fn on_durable(&mut self, durable: Prefix) {
-        self.durable = durable;
-        self.shared.core.push(CoreInput::Durable { life: self.life, prefix: durable });
+    fn on_written(&mut self, written: Written) {
+        let Written { covered, revision, runs, runs_before } = written;
+        self.durable = covered;
+        if let Some(state) = self.shared.write_state().as_mut() {
+            state.store.release_tombstones(revision);
+        }
+        self.sweeping = true;
+        self.shared.observe(&Observation::Checkpointed { runs, runs_before });
+        self.shared.core.push(CoreInput::Durable { life: self.life, prefix: covered });
     }
 
     /// Applies chosen values in order, answers this replica's clients, and reports. Returns how many: it stops where
@@ -308,13 +314,14 @@ impl LearnerRole {
     }
 
     /// Another replica's state takes the place of this one's.
-    fn install(&mut self, state: State, effects: &mut Vec<Effect>) -> Result<(), String> {
+    fn install(&mut self, mut state: State, effects: &mut Vec<Effect>) -> Result<(), String> {
         let applied = state.machine.applied();
         if applied <= self.shared.applied() {
             self.learner.on_not_installed(self.shared.now());
             return Ok(());
         }
         if self.is_behind_threshold(&state) && !is(Mutant::VotesWithoutStore) {
+            state.store.hold_tombstones();
             self.write_now(Snapshot::of(&state))?; // shown only then, as if it had waited
         }
         self.show(state);
@@ -350,13 +357,6 @@ impl LearnerRole {
     fn sweep(&mut self) {
         let mut guard = self.shared.write_state();
         self.sweeping = guard.as_mut().is_some_and(|state| state.store.sweep(SWEEP_BUDGET));
-    }
-
-    /// After how many bytes of log the next checkpoint is due: so many that writing the whole store again
-    /// costs at most twice what the log itself did.
-    fn checkpoint_bytes(&self) -> u64 {
-        let store = self.shared.read_state().as_ref().map_or(0, |state| state.store.stats().bytes_total);
-        self.shared.config.checkpoint_bytes.max(store / 2)
     }
 }
 

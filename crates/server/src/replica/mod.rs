@@ -88,7 +88,8 @@ pub struct ReplicaConfig {
     pub patience: election::Options,
     /// How long a client waits at most.
     pub request_timeout: Duration,
-    /// A checkpoint is due after this many bytes of log, or half the store's size if that is more.
+    /// A checkpoint is due after this many bytes of log. It writes what changed; or the whole store, if the last one's
+    /// files hold this many bytes more than twice what the store does.
     pub checkpoint_bytes: u64,
     /// The size of one segment of the log.
     pub segment_bytes: u64,

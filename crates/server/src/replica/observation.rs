@@ -78,6 +78,13 @@ pub enum Observation<'a> {
         /// Everything up to here.
         durable: Prefix,
     },
+    /// The learner wrote a checkpoint.
+    Checkpointed {
+        /// Of so many runs it consists: one if it is of the whole store, more if what changed was put behind the others.
+        runs: usize,
+        /// Of so many the one before consisted.
+        runs_before: usize,
+    },
     /// This replica's proposer leads, or no longer does.
     Leads {
         /// With this ballot.

@@ -287,6 +287,7 @@ impl Court {
                 self.ask(|judge, ledger| judge.on_covered(ledger, node, durable))?;
                 self.ledger.node_mut(node).covered(durable);
             }
+            Observation::Checkpointed { runs, runs_before } => self.tally.on_checkpointed(runs, runs_before),
             Observation::Formed { genesis, member } => {
                 self.ask(|judge, ledger| judge.on_formed(ledger, node, genesis))?;
                 self.ledger.formed(node, genesis, member);

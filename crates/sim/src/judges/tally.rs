@@ -24,6 +24,7 @@ pub const SOMETIMES: &[&str] = &[
     "applied from its own log",
     "checkpoint installed",
     "checkpoint loaded",
+    "checkpoint of what changed",
     "checkpoint written",
     "command chosen twice",
     "command of an older life refused",
@@ -58,6 +59,7 @@ pub const SOMETIMES: &[&str] = &[
     "two rivals in phase 1",
     "two values proposed for one slot",
     "value adopted from a promise",
+    "whole checkpoint behind others",
     "window reached",
     "write answered",
 ];
@@ -111,6 +113,12 @@ impl Tally {
         };
         let again = to.iter().filter(|&&to| !asked.insert(to)).count();
         self.count("read asked again", again > 0);
+    }
+
+    /// A checkpoint of so many runs took the place of one of so many.
+    pub(super) fn on_checkpointed(&mut self, runs: usize, before: usize) {
+        self.count("checkpoint of what changed", runs > before && before > 0);
+        self.count("whole checkpoint behind others", runs < before);
     }
 
     fn on_prepare(&mut self, node: NodeId, ballot: Ballot) {

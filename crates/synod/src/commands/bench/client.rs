@@ -58,7 +58,11 @@ impl Patience {
     }
 
     /// What the future yields; `None` if it does not by `deadline`.
-    async fn await_until<F: Future>(&mut self, deadline: Instant, mut future: Pin<&mut F>) -> Option<F::Output> {
+    async fn await_until<F: Future>(
+        &mut self,
+        deadline: Instant,
+        mut future: Pin<&mut F>,
+    ) -> Option<F::Output> {
         poll_fn(|cx| {
             if let Poll::Ready(output) = future.as_mut().poll(cx) {
                 return Poll::Ready(Some(output));

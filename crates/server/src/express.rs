@@ -46,11 +46,11 @@ pub struct Front<K> {
 
 /// How large messages may be, in bytes.
 #[derive(Clone, Copy, Debug)]
-pub(crate) struct Limits {
+pub struct Limits {
     /// Requests.
-    pub(crate) request: usize,
+    pub request: usize,
     /// Answers.
-    pub(crate) answer: usize,
+    pub answer: usize,
 }
 
 /// A call whose future is made: in a box, because it is moved several times before it is first polled.
@@ -64,7 +64,7 @@ impl<K> Clone for Front<K> {
 
 impl<K: Kv> Front<K> {
     /// `kv` by the short way, `router` for the rest; `router` must offer `kv`, too.
-    pub(crate) fn new(kv: Arc<K>, limits: Limits, router: Router) -> Self {
+    pub fn new(kv: Arc<K>, limits: Limits, router: Router) -> Self {
         Front { kv, limits, router }
     }
 

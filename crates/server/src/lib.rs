@@ -2,7 +2,7 @@
 
 pub mod api;
 pub mod config;
-mod express;
+pub mod express;
 pub mod http;
 mod lastly;
 pub mod listen;

@@ -1,5 +1,6 @@
 //! The synod binary: one file per subcommand below `commands`.
 
+mod allocator;
 mod cli;
 mod cluster;
 mod commands;
@@ -10,10 +11,7 @@ mod output;
 
 use std::process::ExitCode;
 
-/// A server allocates on one thread and frees on another all day long, which the system's allocator takes ill.
-#[global_allocator]
-static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
-
 fn main() -> ExitCode {
+    allocator::tune();
     cli::main(std::env::args_os())
 }

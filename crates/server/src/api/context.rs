@@ -159,13 +159,13 @@ impl<N: Node> Context<N> {
     ) -> Result<T, Status> {
         enum Seen<T, F> {
             Done(T),
-            Later(synod_kv::Snapshot, F),
+            Later(Box<synod_kv::Snapshot>, F),
         }
         let glance = |store: &Store| {
             if short || store.stats().versions <= SHORT_LOOK {
                 Seen::Done(look(store))
             } else {
-                Seen::Later(store.snapshot(), look)
+                Seen::Later(Box::new(store.snapshot()), look)
             }
         };
         match self.shared.node.read(consistency, glance).await.map_err(unanswered)? {

@@ -6,10 +6,12 @@
 use std::io::{self, Read, Write};
 use std::net::Ipv4Addr;
 use std::process::Stdio;
+use std::sync::Arc;
 use std::time::Duration;
 
 use synod_client::rpc::etcdserverpb::kv_server::{Kv, KvServer};
 use synod_client::rpc::etcdserverpb::{PutRequest, PutResponse, ResponseHeader};
+use synod_server::express::{Front, Limits};
 use synod_server::listen;
 use synod_server::metrics::Connections;
 use tokio::io::{AsyncBufReadExt, BufReader};
@@ -28,6 +30,9 @@ pub(crate) const SUBCOMMAND: &str = "bench-no-op";
 const READY_WITHIN: Duration = Duration::from_secs(10);
 
 struct NoOp;
+
+/// The largest message, in bytes.
+const MOST_BYTES: usize = 4 << 20;
 
 #[tonic::async_trait]
 impl Kv for NoOp {
@@ -60,8 +65,10 @@ pub(crate) fn serve() -> Result<(), Failed> {
             let _ = io::stdin().read_to_end(&mut Vec::new());
             close.send_replace(true);
         });
-        let router = Routes::new(KvServer::new(NoOp)).into_axum_router();
-        listen::serve(listener, router, Connections::default(), closing, Duration::ZERO).await;
+        let kv = Arc::new(NoOp);
+        let router = Routes::new(KvServer::from_arc(Arc::clone(&kv))).into_axum_router();
+        let front = Front::new(kv, Limits { request: MOST_BYTES, answer: MOST_BYTES }, router);
+        listen::serve(listener, front, Connections::default(), closing, Duration::ZERO).await;
         Ok(())
     });
     runtime.shutdown_background();

@@ -1,4 +1,4 @@
-//! A snapshot as bytes; `restore` reads them back.
+//! A snapshot as bytes, all of it or what changed; `restore` reads them back.
 //!
 //! ```text
 //!   image  = magic version header change* end

@@ -4,7 +4,7 @@
 use std::collections::BTreeMap;
 use std::net::{SocketAddr, TcpListener};
 use std::time::Duration;
-use synod_kv::{KeyRange, PutRequest, RangeRequest, Request};
+use synod_kv::{DeleteRangeRequest, KeyRange, PutRequest, RangeRequest, Request};
 use synod_paxos::election;
 use synod_paxos::formation::{Founder, Plan};
 use synod_paxos::types::{NodeId, Window};
@@ -146,6 +146,43 @@ async fn everything_survives_a_restart_of_all() {
     }
     assert_eq!(cluster.get(1, "k199").await, Some("x".repeat(1000)));
     cluster.until("all as before", |c| (0..3).all(|i| hash(c, i) == before)).await;
+    cluster.stop().await;
+}
+
+/// How many runs the checkpoint of a server that is down consists of.
+fn runs_on_disk(cluster: &Cluster, i: usize) -> usize {
+    let Place::Directory(directory) = &cluster.configs[i].place else { panic!("it has no disk") };
+    let files = std::fs::read_dir(directory.join("store")).expect("it has written something");
+    files
+        .filter(|file| file.as_ref().expect("its name").path().extension().is_some_and(|e| e == "run"))
+        .count()
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_checkpoint_in_several_runs_survives_a_restart() {
+    // It has nobody to ask, and its log no longer has what the checkpoint covers.
+    let mut cluster = Cluster::start(1, true).await;
+    for round in 0..4 {
+        let before = cluster.at(0).status().checkpoint;
+        for i in 0..100 {
+            let (key, value) = (format!("k{}", i * (round + 1)), format!("{round}").repeat(1_000));
+            cluster.put(0, &key, &value).await.expect("a put is answered");
+        }
+        let delete = Request::DeleteRange(DeleteRangeRequest::new(KeyRange::single(format!("k{round}"))));
+        cluster.at(0).propose(delete.encode()).await.expect("a removal is answered");
+        cluster.until("another checkpoint", |c| c.at(0).status().checkpoint > before).await;
+    }
+    let state = |c: &Cluster| (c.at(0).status().revision, c.at(0).status().state_hash);
+    let before = state(&cluster);
+    for _ in 0..2 {
+        cluster.replicas.remove(&0).expect("it runs").shutdown().await;
+        assert!(runs_on_disk(&cluster, 0) > 1);
+        cluster.start_one(0).await;
+        assert!(cluster.at(0).status().checkpoint.0 > 0);
+        assert_eq!(cluster.get(0, "k3").await, None);
+        assert_eq!(cluster.get(0, "k396").await, Some("3".repeat(1_000)));
+        cluster.until("all is as before", |c| state(c) == before).await;
+    }
     cluster.stop().await;
 }
 

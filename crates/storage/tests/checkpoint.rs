@@ -281,19 +281,42 @@ fn a_manifest_names_only_runs_that_are_there() {
     assert!(store.read_run(&run).is_err());
 }
 
+/// Has a file say that it is of another format.
+fn claim_format(disk: &FaultyDisk, path: &str, format: u32) {
+    let (crc_at, crc_of) = match path {
+        MANIFEST => (16, None),
+        _ => (20, Some(20)),
+    };
+    let mut bytes = disk.contents(path).unwrap();
+    bytes[8..12].copy_from_slice(&format.to_le_bytes());
+    let crc = match crc_of {
+        Some(end) => crc32c::crc32c(&bytes[..end]),
+        None => crc32c::crc32c_append(crc32c::crc32c(&bytes[..16]), &bytes[20..]),
+    };
+    bytes[crc_at..crc_at + 4].copy_from_slice(&crc.to_le_bytes());
+    disk.misdirect(path, 0, &bytes);
+}
+
+const MANIFEST: &str = "store/MANIFEST";
+
+#[test]
+fn m3_the_first_format_of_manifests_is_read_and_not_written() {
+    let disk = small();
+    let before = found(&disk).unwrap();
+    let written = disk.contents(MANIFEST).unwrap();
+    claim_format(&disk, MANIFEST, 1);
+    assert_ne!(disk.contents(MANIFEST).unwrap(), written);
+    assert_eq!(found(&disk).unwrap(), before);
+    let (mut store, manifest) = CheckpointStore::open(shared(&disk)).unwrap();
+    store.commit(&manifest.unwrap()).unwrap();
+    assert_eq!(disk.contents(MANIFEST).unwrap(), written);
+}
+
 #[test]
 fn m3_newer_formats_are_refused_and_left_alone() {
-    for (path, crc_at, crc_of) in [("store/MANIFEST", 16, None), ("store/0000000000000001.run", 20, Some(20))]
-    {
+    for path in [MANIFEST, "store/0000000000000001.run"] {
         let disk = small();
-        let mut bytes = disk.contents(path).unwrap();
-        bytes[8..12].copy_from_slice(&9u32.to_le_bytes());
-        let crc = match crc_of {
-            Some(end) => crc32c::crc32c(&bytes[..end]),
-            None => crc32c::crc32c_append(crc32c::crc32c(&bytes[..16]), &bytes[20..]),
-        };
-        bytes[crc_at..crc_at + 4].copy_from_slice(&crc.to_le_bytes());
-        disk.misdirect(path, 0, &bytes);
+        claim_format(&disk, path, 9);
         let files: Vec<_> = disk.paths().iter().map(|path| disk.contents(path)).collect();
         let error = found(&disk).unwrap_err();
         assert!(matches!(error, CheckpointError::Format { found: 9, .. }), "{error}");

@@ -429,6 +429,15 @@ mod tests {
     }
 
     #[test]
+    fn what_a_checkpoint_consists_of_is_counted() {
+        let mut story = story();
+        for (runs_before, runs) in [(0, 1), (1, 2), (2, 3), (3, 3), (3, 1), (1, 1)] {
+            story.see(1, &Observation::Checkpointed { runs, runs_before }).unwrap();
+        }
+        check(&story, &[("checkpoint of what changed", 2), ("whole checkpoint behind others", 1)]);
+    }
+
+    #[test]
     fn what_comes_to_light_is_counted() {
         let mut story = story();
         story.decide(ballot(1, 1), 1, &put(1)).unwrap();

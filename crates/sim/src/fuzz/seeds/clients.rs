@@ -43,6 +43,10 @@ pub(super) fn add(all: &mut Vec<Seed>) {
         // Without what the forger puts around it: magic and version, and an end of nineteen bytes.
         all.push(seed("restore", format!("forged-{name}"), [&[0, 1], &image[9..image.len() - 19]].concat()));
     }
+    for (name, parts) in parts() {
+        let records = parts.map(|part| part[9..part.len() - 19].to_vec());
+        all.push(seed("restore", format!("forged-{name}"), [vec![0, 1], records.join(&0)].concat()));
+    }
     let header = [1, 5, 0].into_iter().chain([0; 16]).chain([0]).collect::<Vec<u8>>();
     // A put whose place within its revision is the last there is, at a compaction.
     let compacted = [1, 5, 1, 5].into_iter().chain([0; 16]).chain([1]).collect::<Vec<u8>>();
@@ -59,6 +63,40 @@ pub(super) fn add(all: &mut Vec<Seed>) {
             [vec![0, 1], framed.collect::<Vec<_>>().concat()].concat(),
         ));
     }
+}
+
+/// A store, and what changed since, in two parts.
+fn parts() -> Vec<(&'static str, [Vec<u8>; 3])> {
+    let put = |key: &'static str| Request::Put(PutRequest::new(key, "v"));
+    let delete = |key: &'static str| Request::DeleteRange(DeleteRangeRequest::new(KeyRange::single(key)));
+    let compact =
+        |revision| Request::Compact(CompactRequest { revision: Revision(revision), physical: false });
+    let mut parts = Vec::new();
+    for (name, requests) in [
+        ("parts", [vec![put("a"), put("b")], vec![put("a"), delete("b")], vec![put("b"), put("c")]]),
+        (
+            "parts-of-graves",
+            [vec![put("a")], vec![delete("a"), put("b"), compact(4)], vec![compact(5), put("a")]],
+        ),
+        ("parts-of-nothing", [vec![put("a")], vec![], vec![compact(2)]]),
+    ] {
+        let mut store = Store::new();
+        let mut head = None;
+        parts.push((
+            name,
+            requests.map(|requests| {
+                store.hold_tombstones();
+                for request in &requests {
+                    let _ = store.apply(request); // a compaction of the future is refused
+                }
+                let part = head.map(|head| store.snapshot().part(head, 64).expect("tombstones are held"));
+                let bytes = part.map_or_else(|| image_of(&store), |part| part.flatten().collect());
+                head = Some(store.head());
+                bytes
+            }),
+        ));
+    }
+    parts
 }
 
 /// The number of a kind of request, and its bytes.

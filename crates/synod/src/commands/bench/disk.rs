@@ -26,7 +26,7 @@ const SYNCS: usize = 1_000;
 /// And for so long at most.
 const PATIENCE: Duration = Duration::from_secs(2);
 /// What statfs(2) says of a file system in memory.
-const TMPFS_MAGIC: i64 = 0x0102_1994;
+const TMPFS_MAGIC: i128 = 0x0102_1994;
 
 /// How long it took to write a block and sync it.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize)]
@@ -48,7 +48,7 @@ pub(super) fn real_folder() -> PathBuf {
 /// Whether a folder is in memory only; `None` if there is no such folder.
 pub(super) fn in_memory(folder: &Path) -> Option<bool> {
     // The type of the field differs from machine to machine.
-    statfs(folder).ok().map(|system| system.f_type as i64 == TMPFS_MAGIC)
+    statfs(folder).ok().map(|system| i128::from(system.f_type) == TMPFS_MAGIC)
 }
 
 /// Measures with so many writers at once, in files below `folder` that are gone afterwards. Blocks the thread for

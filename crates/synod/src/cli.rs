@@ -53,6 +53,13 @@ pub(crate) enum SynodCommand {
     Bench(Box<commands::bench::Args>),
     #[command(name = commands::bench::NO_OP, hide = true)]
     BenchNoOp,
+    /// Measure synod and etcd in turn on this machine, and put them side by side
+    Compare(commands::bench::compare::Args),
+    #[command(name = crate::cluster::TIED, hide = true, disable_help_flag = true)]
+    RunTied {
+        #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
+        words: Vec<OsString>,
+    },
     /// Simulate whole clusters under every fault there is, each from one number
     Sim(commands::sim::Args),
     /// Draw what servers recorded as a diagram of messages
@@ -124,6 +131,9 @@ fn run(personality: Personality, args: Vec<OsString>) -> Result<(), Failed> {
         // A server asks no cluster, and has a runtime of its own.
         SynodCommand::Server(args) => return commands::server::run(*args),
         SynodCommand::BenchNoOp => return commands::bench::serve_no_op(),
+        SynodCommand::RunTied { words } => {
+            return crate::cluster::run_tied(&words).map(|never| match never {});
+        }
         command => command,
     };
     let context = options.resolve(personality, |name| std::env::var(name).ok())?;
@@ -136,11 +146,12 @@ async fn dispatch(command: SynodCommand, context: &Context) -> Result<(), Failed
     match command {
         SynodCommand::Status(args) => commands::status::run(args, context).await,
         SynodCommand::Fault(args) => commands::fault::run(args, context).await,
-        SynodCommand::Server(_) | SynodCommand::BenchNoOp => {
-            unreachable!("a server runs before there is a runtime")
+        SynodCommand::Server(_) | SynodCommand::BenchNoOp | SynodCommand::RunTied { .. } => {
+            unreachable!("what needs no runtime is done before there is one")
         }
         SynodCommand::Demo(args) => commands::demo::run(args, context).await,
         SynodCommand::Chaos(args) => commands::chaos::run(args, context).await,
+        SynodCommand::Compare(args) => commands::bench::compare::run(args, context).await,
         SynodCommand::Bench(args) => commands::bench::run(*args, context).await,
         SynodCommand::Sim(args) => commands::sim::run(&args, context),
         SynodCommand::Trace(args) => commands::trace::run(args, context),

@@ -1,6 +1,7 @@
 //! A cluster of real servers, and how it is put to the test.
 //!
-//! The replicas are processes of this same executable ([`Node`]), so what is shown is what `synod server` does.
+//! The replicas are processes of this same executable ([`Node`]), so what is shown is what `synod server` does; or they
+//! are etcd's, for a comparison ([`Program`]).
 //! Clients call them ([`call`]), what they were told is written down ([`record`]), and in the end it is judged
 //! ([`judge`]). `synod demo` and `synod chaos` differ in what they do to a cluster, not in how they know.
 //!
@@ -13,6 +14,7 @@ pub(crate) mod chance;
 pub(crate) mod judge;
 pub(crate) mod look;
 mod node;
+mod program;
 pub(crate) mod record;
 pub(crate) mod signals;
 mod site;
@@ -28,6 +30,8 @@ use tempfile::TempDir;
 use tokio::time::sleep;
 
 pub(crate) use self::node::Node;
+use self::program::Identity;
+pub(crate) use self::program::{Program, TIED, run_tied};
 pub(crate) use self::site::Site;
 use crate::failed::Failed;
 
@@ -35,6 +39,8 @@ use crate::failed::Failed;
 const READY_WITHIN: Duration = Duration::from_secs(20);
 /// Another program may take a port between our finding it and the server's.
 const ATTEMPTS: usize = 3;
+/// How long killed processes are waited for: the kernel ends one when what it has under way on the disk is done.
+const END_WITHIN: Duration = Duration::from_secs(5);
 const POLL: Duration = Duration::from_millis(25);
 
 /// What a replica remembers when it comes back.
@@ -51,6 +57,7 @@ pub(crate) enum Memory {
 pub(crate) struct Plan {
     /// What the temporary folder's name begins with.
     pub(crate) prefix: &'static str,
+    pub(crate) program: Program,
     /// One for each server.
     pub(crate) sites: Vec<Site>,
     pub(crate) memory: Memory,
@@ -61,6 +68,7 @@ pub(crate) struct Plan {
 /// The running replicas, and where their data is.
 pub(crate) struct Cluster {
     pub(crate) nodes: Vec<Arc<Node>>,
+    program: Program,
     folder: TempDir,
 }
 
@@ -111,9 +119,17 @@ impl Cluster {
         let members = members.join(",");
         let nodes = sites().map(|(place, site)| {
             let (clients, peers) = (url(site, ports[2 * place]), url(site, ports[2 * place + 1]));
-            Node::new(folder.path(), name(place), site, &clients, &peers, &members, plan.memory).map(Arc::new)
+            let identity = Identity {
+                name: &name(place),
+                clients: &clients,
+                peers: &peers,
+                members: &members,
+                memory: plan.memory,
+            };
+            Node::new(folder.path(), site, &plan.program, &identity).map(Arc::new)
         });
-        Ok(Self { nodes: nodes.collect::<Result<_, _>>()?, folder })
+        let nodes = nodes.collect::<Result<_, _>>()?;
+        Ok(Self { nodes, program: plan.program.clone(), folder })
     }
 
     async fn until_ready(&self, progress: &impl Fn(&str)) -> Result<(), Unready> {
@@ -135,7 +151,8 @@ impl Cluster {
                     READY_WITHIN.as_secs()
                 )));
             }
-            let formed = node.admin.inspect().await.is_ok_and(|seen| seen.cluster_id != 0);
+            let formed =
+                !self.program.is_own() || node.admin.inspect().await.is_ok_and(|seen| seen.cluster_id != 0);
             if formed && node.admin.range(requests::get("a")).await.is_ok() {
                 ready[waiting] = true;
                 progress(&format!("{} is ready", node.name));
@@ -230,9 +247,14 @@ impl Cluster {
 }
 
 impl Drop for Cluster {
-    /// Tasks may hold on to nodes for a little longer; the processes end now.
+    /// Tasks may hold on to nodes for a little longer; the processes end now. They are waited for, because as long as
+    /// one writes, its folder cannot be removed.
     fn drop(&mut self) {
         self.nodes.iter().for_each(|node| node.kill_now());
+        let deadline = Instant::now() + END_WITHIN;
+        while self.nodes.iter().any(|node| node.runs()) && Instant::now() < deadline {
+            std::thread::sleep(POLL / 5);
+        }
     }
 }
 
@@ -249,7 +271,13 @@ mod tests {
     #[tokio::test]
     async fn preparing_gives_every_replica_its_own_place() {
         let sites = vec![Site::loopback(); 3];
-        let plan = Plan { prefix: "synod-test-", sites, memory: Memory::Durable, port_base: Some(40_000) };
+        let plan = Plan {
+            prefix: "synod-test-",
+            program: Program::Own,
+            sites,
+            memory: Memory::Durable,
+            port_base: Some(40_000),
+        };
         let cluster = Cluster::prepare(&plan).unwrap();
         assert_eq!(cluster.endpoints(), "127.0.0.1:40000,127.0.0.1:40002,127.0.0.1:40004");
         assert!(cluster.folder().is_dir());

@@ -1,6 +1,6 @@
 //! One server: a process that can be killed, paused, robbed of its memory and started again.
 
-use std::ffi::{OsStr, OsString};
+use std::ffi::OsString;
 use std::fs::{self, File};
 use std::path::{Path, PathBuf};
 use std::process::Stdio;
@@ -11,7 +11,8 @@ use synod_client::{Client, Config, Replica};
 use tokio::process::{Child, Command};
 use tokio::sync::Mutex;
 
-use super::{Memory, Site};
+use super::Site;
+use super::program::{Identity, Program};
 use crate::failed::Failed;
 
 /// How long a client waits for an answer.
@@ -32,6 +33,7 @@ pub(crate) struct Node {
     namespace: Option<String>,
     data: PathBuf,
     log: PathBuf,
+    program: Program,
     arguments: Vec<OsString>,
     child: Mutex<Option<Child>>,
 }
@@ -40,27 +42,26 @@ impl Node {
     /// A server that is not started yet, with its log in `folder`, and its data there or on its own disk.
     pub(super) fn new(
         folder: &Path,
-        name: String,
         site: &Site,
-        clients: &str,
-        peers: &str,
-        members: &str,
-        memory: Memory,
+        program: &Program,
+        identity: &Identity<'_>,
     ) -> Result<Self, Failed> {
+        let Identity { name, clients, .. } = *identity;
         let connect = |request_timeout| {
             let config = Config { request_timeout, dial_timeout: LOOK_TIMEOUT, ..Config::new([clients]) };
             let client = Client::connect(config).map_err(|error| Failed::new(error.to_string()))?;
             Ok::<_, Failed>(client.replicas()[0].clone())
         };
-        let data = site.disk.as_deref().unwrap_or(folder).join(&name);
+        let data = site.disk.as_deref().unwrap_or(folder).join(name);
         let log = folder.join(format!("{name}.log"));
         Ok(Self {
             replica: connect(REQUEST_TIMEOUT)?,
             admin: connect(LOOK_TIMEOUT)?,
-            arguments: arguments(&name, &data, clients, peers, members, memory),
+            arguments: program.arguments(identity, &data),
+            program: program.clone(),
             url: clients.to_owned(),
             namespace: site.namespace.clone(),
-            name,
+            name: name.to_owned(),
             data,
             log,
             child: Mutex::default(),
@@ -88,9 +89,8 @@ impl Node {
             .stderr(log)
             .process_group(0)
             .kill_on_drop(true);
-        // The start line alone says how a server is to be.
         for (variable, _) in std::env::vars_os() {
-            if variable.as_encoded_bytes().starts_with(b"SYNOD_") {
+            if self.program.ignores(&variable) {
                 command.env_remove(variable);
             }
         }
@@ -148,6 +148,13 @@ impl Node {
         })
     }
 
+    /// Is there a process that has not ended?
+    pub(super) fn runs(&self) -> bool {
+        self.child.try_lock().is_ok_and(|mut child| {
+            child.as_mut().is_some_and(|child| child.try_wait().is_ok_and(|ended| ended.is_none()))
+        })
+    }
+
     /// Kills the process without waiting for its end.
     pub(super) fn kill_now(&self) {
         if let Ok(mut child) = self.child.try_lock()
@@ -164,32 +171,6 @@ impl Node {
     }
 }
 
-fn arguments(
-    name: &str,
-    data: &Path,
-    clients: &str,
-    peers: &str,
-    members: &str,
-    memory: Memory,
-) -> Vec<OsString> {
-    let pairs: [(&str, &OsStr); 7] = [
-        ("--name", name.as_ref()),
-        ("--data-dir", data.as_ref()),
-        ("--listen-client-urls", clients.as_ref()),
-        ("--advertise-client-urls", clients.as_ref()),
-        ("--listen-peer-urls", peers.as_ref()),
-        ("--initial-advertise-peer-urls", peers.as_ref()),
-        ("--initial-cluster", members.as_ref()),
-    ];
-    let mut arguments: Vec<OsString> = vec!["server".into()];
-    arguments.extend(pairs.into_iter().flat_map(|(flag, value)| [flag.into(), value.to_owned()]));
-    if memory == Memory::Volatile {
-        arguments.extend(["--memory".into(), "volatile".into()]);
-    }
-    arguments.extend(["--allow-faults".into(), "--exit-with-parent".into()]);
-    arguments
-}
-
 fn tail(text: &str, lines: usize) -> Vec<String> {
     let all: Vec<&str> = text.lines().collect();
     all[all.len().saturating_sub(lines)..].iter().map(|line| (*line).to_owned()).collect()
@@ -198,21 +179,6 @@ fn tail(text: &str, lines: usize) -> Vec<String> {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn a_server_is_started_as_by_hand() {
-        let line = |memory| {
-            let words = arguments("n1", "/t/n1".as_ref(), "http://c", "http://p", "n1=http://p", memory);
-            words.iter().map(|word| word.to_str().unwrap().to_owned()).collect::<Vec<_>>().join(" ")
-        };
-        assert_eq!(
-            line(Memory::Durable),
-            "server --name n1 --data-dir /t/n1 --listen-client-urls http://c --advertise-client-urls http://c \
-             --listen-peer-urls http://p --initial-advertise-peer-urls http://p --initial-cluster n1=http://p \
-             --allow-faults --exit-with-parent"
-        );
-        assert!(line(Memory::Volatile).contains("--memory volatile"));
-    }
 
     #[test]
     fn the_tail_is_the_last_lines() {

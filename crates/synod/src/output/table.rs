@@ -52,6 +52,18 @@ pub(crate) fn columns(titles: &[(&str, Side)], rows: &[Vec<String>]) -> String {
     out
 }
 
+/// A table in Markdown, as GitHub and others draw it. Cells hold no vertical bars.
+pub(crate) fn markdown(titles: &[(&str, Side)], rows: &[Vec<String>]) -> String {
+    let line =
+        |cells: &mut dyn Iterator<Item = &str>| format!("| {} |\n", cells.collect::<Vec<_>>().join(" | "));
+    let rule: String =
+        titles.iter().map(|(_, side)| if *side == Side::Left { "---|" } else { "---:|" }).collect();
+    let mut out = line(&mut titles.iter().map(|(name, _)| *name));
+    out.push_str(&format!("|{rule}\n"));
+    rows.iter().for_each(|row| out.push_str(&line(&mut row.iter().map(String::as_str))));
+    out
+}
+
 fn widths(titles: &[&str], rows: &[Vec<String>]) -> Vec<usize> {
     let mut widths: Vec<usize> = titles.iter().map(|title| title.chars().count()).collect();
     for row in rows {
@@ -92,6 +104,17 @@ mod tests {
         assert_eq!(
             columns(&[("NAME", Side::Left), ("SLOT", Side::Right)], &rows),
             "NAME   SLOT\nn1        7\nnode2  1842\n"
+        );
+    }
+
+    #[test]
+    fn markdown_says_which_side_a_column_keeps_to() {
+        assert_eq!(
+            markdown(
+                &[("NAME", Side::Left), ("SLOT", Side::Right)],
+                &[vec!["n1".to_owned(), "7".to_owned()]]
+            ),
+            "| NAME | SLOT |\n|---|---:|\n| n1 | 7 |\n"
         );
     }
 }

@@ -169,11 +169,10 @@ impl Args {
 
     /// Whom to ask.
     pub(super) fn target(&self, endpoints: Vec<String>, pids: Vec<u32>, context: &Context) -> Target {
-        let processors = std::thread::available_parallelism().map_or(1, usize::from);
         Target {
             endpoints,
             connections: self.connections.map(|connections| connections as usize),
-            threads: self.threads.map_or((processors / 2).max(1), |threads| threads as usize),
+            threads: load_threads(self.threads),
             shape: Shape {
                 keys: self.keys,
                 key_size: self.key_size as usize,
@@ -185,6 +184,12 @@ impl Args {
             pids,
         }
     }
+}
+
+/// How many threads make the load, if nobody says otherwise: half of the processors.
+pub(super) fn load_threads(given: Option<u32>) -> usize {
+    let processors = std::thread::available_parallelism().map_or(1, usize::from);
+    given.map_or((processors / 2).max(1), |threads| threads as usize)
 }
 
 #[cfg(test)]

@@ -57,6 +57,8 @@ pub(super) struct Effort {
 pub(super) struct Measured {
     pub(super) tally: Tally,
     pub(super) took: Duration,
+    /// The longest time without any answer.
+    pub(super) longest_silence: Duration,
     pub(super) connections: usize,
     /// What the load itself cost.
     pub(super) own_cpu: Duration,
@@ -138,7 +140,7 @@ impl Target {
         sleep_until(course.from.into()).await;
         let before = self.look()?;
         let all = async {
-            let mut sum = Tally::new();
+            let mut sum = Tally::from(course.from);
             for tally in started {
                 let gone = |_| Failed::new("a load thread ended before its time");
                 sum.add(tally.await.map_err(gone)?);
@@ -166,19 +168,17 @@ impl Target {
             None => all.await?,
         };
         progress(course.ended());
-        let took = match extent {
-            Extent::Time(duration) => duration,
-            Extent::Requests(_) => {
-                tally.last.map_or(Duration::ZERO, |last| last.saturating_duration_since(course.from))
-            }
-        };
+        let until = course.until().or(tally.last).unwrap_or(course.from);
+        let took = until.saturating_duration_since(course.from);
+        let longest_silence = tally.silences.longest(until);
         let servers = after.servers.zip(before.servers).map(|(after, before)| Usage {
             cpu: after.cpu.saturating_sub(before.cpu),
             resident: after.resident,
             written: after.written.saturating_sub(before.written),
         });
         let own_cpu = after.own_cpu.saturating_sub(before.own_cpu);
-        Ok(Measured { tally, took, connections: self.connections(clients), own_cpu, servers })
+        let connections = self.connections(clients);
+        Ok(Measured { tally, took, longest_silence, connections, own_cpu, servers })
     }
 
     fn look(&self) -> Result<Look, Failed> {

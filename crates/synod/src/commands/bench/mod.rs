@@ -11,6 +11,7 @@
 
 mod args;
 mod client;
+pub(crate) mod compare;
 mod course;
 mod disk;
 mod measure;
@@ -19,6 +20,7 @@ mod own;
 mod process;
 mod report;
 mod schedule;
+mod silence;
 mod tally;
 mod wire;
 mod worker;
@@ -37,6 +39,7 @@ pub(crate) use self::noop::{SUBCOMMAND as NO_OP, serve as serve_no_op};
 use self::own::Ground;
 use self::report::{Machine, Point, Report};
 use self::workload::{Requests, Workload};
+use crate::cluster::Program;
 use crate::cluster::signals::Signals;
 use crate::failed::Failed;
 use crate::options::Context;
@@ -95,7 +98,7 @@ async fn on_own_servers(args: &Args, context: &Context) -> Result<Report, Failed
         no_op: no_op(args, context).await?,
     };
     let waiting = bar(&format!("starting {count} servers in {}", ground.path().display()), 0);
-    let servers = ground.servers(count).await?;
+    let servers = ground.servers(Program::Own, count).await?;
     waiting.finish_and_clear();
     let target = args.target(servers.endpoints.clone(), servers.pids.clone(), context);
     let measured = async {

@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use tempfile::TempDir;
 
 use super::disk::{self, Sync};
-use crate::cluster::{Cluster, Memory, Plan, Site};
+use crate::cluster::{Cluster, Memory, Plan, Program, Site};
 use crate::failed::Failed;
 
 /// The folder for the data of our own servers, gone when this is dropped.
@@ -47,14 +47,15 @@ impl Ground {
         measured.await.map_err(|error| Failed::new(format!("cannot measure the disk: {error}")))?
     }
 
-    /// Starts so many servers here.
+    /// Starts so many servers of this program here.
     ///
     /// # Errors
     /// If they do not answer in time.
-    pub(super) async fn servers(&self, count: usize) -> Result<Servers, Failed> {
+    pub(super) async fn servers(&self, program: Program, count: usize) -> Result<Servers, Failed> {
         let site = Site { disk: Some(self.path().to_owned()), ..Site::loopback() };
         let plan = Plan {
             prefix: "synod-bench-logs-",
+            program,
             sites: vec![site; count],
             memory: Memory::Durable,
             port_base: None,

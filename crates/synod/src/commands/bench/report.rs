@@ -1,5 +1,7 @@
 //! The figures, for people and programs. Field names are documented in docs/benchmarking.md and stay.
 
+use std::time::Duration;
+
 use serde::Serialize;
 
 use super::disk::Sync;
@@ -8,6 +10,9 @@ use super::tally::Failures;
 use super::workload::Workload;
 use crate::output::go;
 use crate::output::table::{self, Side};
+
+/// A silence so long is worth a remark.
+const SILENCE_SAID: Duration = Duration::from_millis(100);
 
 /// Everything of one call.
 #[derive(Clone, Debug, Serialize)]
@@ -51,6 +56,8 @@ pub(super) struct Point {
     pub(super) answered: u64,
     pub(super) answered_per_second: f64,
     pub(super) latency_us: Latency,
+    /// The longest time in which no request was answered, in microseconds; 1000 if all were shorter.
+    pub(super) longest_silence_us: f64,
     /// Transactions among those answered that wrote nothing, because another client had written meanwhile.
     pub(super) conflicts: u64,
     pub(super) failed: u64,
@@ -90,7 +97,7 @@ pub(super) struct OpenLoop {
 
 impl Point {
     pub(super) fn new(workload: Workload, reads: u8, effort: &Effort, measured: &Measured) -> Self {
-        let Measured { tally, took, connections, own_cpu, servers } = measured;
+        let Measured { tally, took, longest_silence, connections, own_cpu, servers } = measured;
         let answered = tally.answers();
         let each = |sum: f64| (answered > 0).then(|| sum / answered as f64);
         let micros = |quantile| tally.latencies.value_at_quantile(quantile) as f64 / 1e3;
@@ -110,6 +117,7 @@ impl Point {
                 p999: micros(0.999),
                 max: tally.latencies.max() as f64 / 1e3,
             },
+            longest_silence_us: longest_silence.as_secs_f64() * 1e6,
             conflicts: tally.conflicts,
             failed: tally.failures(),
             failures: tally.kinds(),
@@ -146,6 +154,9 @@ impl Point {
         if self.conflicts > 0 {
             let share = self.conflicts as f64 / self.answered as f64 * 100.0;
             remarks.push(format!("{} conflicts ({share:.2} %)", self.conflicts));
+        }
+        if self.longest_silence_us >= SILENCE_SAID.as_micros() as f64 {
+            remarks.push(format!("nobody was answered for {}", in_words(self.longest_silence_us)));
         }
         let failures = self.failures.iter();
         remarks.extend(
@@ -231,7 +242,7 @@ impl Machine {
 }
 
 /// A time of so many microseconds, in the unit that people read it in.
-fn in_words(micros: f64) -> String {
+pub(super) fn in_words(micros: f64) -> String {
     match micros {
         ..999.5 => format!("{micros:.0} us"),
         ..9_995.0 => format!("{:.2} ms", micros / 1e3),
@@ -242,7 +253,7 @@ fn in_words(micros: f64) -> String {
 
 #[cfg(test)]
 mod tests {
-    use std::time::{Duration, Instant};
+    use std::time::Instant;
 
     use super::super::client::Job;
     use super::super::course::Extent;
@@ -258,14 +269,15 @@ mod tests {
     }
 
     fn measured(fault: Option<Fault>) -> Measured {
-        let mut tally = Tally::new();
         let now = Instant::now();
+        let mut tally = Tally::from(now);
         (1..=1_000).for_each(|i| tally.answered(Duration::from_micros(20 * i), i == 7, now));
         fault.into_iter().for_each(|fault| tally.failed(fault, now));
         (tally.due, tally.not_sent) = (1_100, 99);
         Measured {
             tally,
             took: Duration::from_secs(2),
+            longest_silence: Duration::from_millis(250),
             connections: 10,
             own_cpu: Duration::from_micros(9_040),
             servers: Some(Usage {
@@ -314,6 +326,7 @@ WORKLOAD   CLIENTS  OPS/S      P50      P90      P99    P99.9      MAX  ERRORS  
 put             64    500  10.0 ms  18.0 ms  19.8 ms  20.0 ms  20.0 ms       1       100.0 us       9.0 us   6.2 kB
 no-op put       64    500  10.0 ms  18.0 ms  19.8 ms  20.0 ms  20.0 ms       0              -       9.0 us        -
 put with 64 clients: 1 conflicts (0.10 %)
+put with 64 clients: nobody was answered for 250 ms
 put with 64 clients: 1 x wrong answer, the first: key bench/1 is not there
 the servers' memory in the end: 52 MB
 no-op put: one server that answers and does nothing, which is what gRPC allows
@@ -334,7 +347,7 @@ the servers' data was in /d
 
     #[test]
     fn without_answers_there_are_no_figures() {
-        let nothing = Measured { tally: Tally::new(), ..measured(None) };
+        let nothing = Measured { tally: Tally::from(Instant::now()), ..measured(None) };
         let point = Point::new(Workload::Get, 90, &effort(Workload::Get, None), &nothing);
         assert_eq!((point.server_cpu_us, point.load_cpu_us, point.answered_per_second), (None, None, 0.0));
         assert!(point.cells("get".to_owned())[3..8].iter().all(|cell| cell == "-"));

@@ -11,6 +11,8 @@ use hdrhistogram::Histogram;
 use serde::Serialize;
 use tonic::Code;
 
+use super::silence::Silences;
+
 /// Latencies are told apart from half a microsecond on, in nanoseconds.
 const FINEST: u64 = 1_000;
 /// Longer ones count as this: ten minutes, in nanoseconds.
@@ -78,6 +80,8 @@ pub(super) struct Tally {
     /// Transactions among them whose condition did not hold.
     pub(super) conflicts: u64,
     failures: BTreeMap<String, Failures>,
+    /// When nobody was answered.
+    pub(super) silences: Silences,
     /// When the last of them ended.
     pub(super) last: Option<Instant>,
     /// In an open loop: requests that were due, and those of them that no client was free for.
@@ -86,15 +90,25 @@ pub(super) struct Tally {
 }
 
 impl Tally {
-    pub(super) fn new() -> Self {
+    /// An empty one, for what happens from then on.
+    pub(super) fn from(begin: Instant) -> Self {
         let latencies = Histogram::new_with_bounds(FINEST, LONGEST, DIGITS).expect("the bounds are in order");
-        Self { latencies, conflicts: 0, failures: BTreeMap::new(), last: None, due: 0, not_sent: 0 }
+        Self {
+            latencies,
+            conflicts: 0,
+            failures: BTreeMap::new(),
+            silences: Silences::from(begin),
+            last: None,
+            due: 0,
+            not_sent: 0,
+        }
     }
 
     /// Counts a request that was answered.
     pub(super) fn answered(&mut self, took: Duration, conflict: bool, at: Instant) {
         self.latencies.saturating_record(u64::try_from(took.as_nanos()).unwrap_or(LONGEST));
         self.conflicts += u64::from(conflict);
+        self.silences.answered(at);
         self.last = self.last.max(Some(at));
     }
 
@@ -110,6 +124,7 @@ impl Tally {
     pub(super) fn add(&mut self, other: Self) {
         self.latencies.add(&other.latencies).expect("all have the same bounds");
         self.conflicts += other.conflicts;
+        self.silences = self.silences.and(&other.silences);
         self.last = self.last.max(other.last);
         self.due += other.due;
         self.not_sent += other.not_sent;
@@ -146,7 +161,7 @@ mod tests {
     #[test]
     fn tallies_add_up() {
         let now = Instant::now();
-        let (mut one, mut other) = (Tally::new(), Tally::new());
+        let (mut one, mut other) = (Tally::from(now), Tally::from(now));
         (1..=50).for_each(|i| one.answered(MILLI * i, false, now));
         (51..=100).for_each(|i| other.answered(MILLI * i, i == 60, now + MILLI));
         one.failed(Fault::wrong("a"), now);
@@ -169,7 +184,7 @@ mod tests {
 
     #[test]
     fn what_took_too_long_for_the_histogram_counts_still() {
-        let mut tally = Tally::new();
+        let mut tally = Tally::from(Instant::now());
         tally.answered(Duration::from_secs(3_600), false, Instant::now());
         tally.answered(Duration::ZERO, false, Instant::now());
         assert_eq!(tally.answers(), 2);

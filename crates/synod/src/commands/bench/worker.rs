@@ -79,7 +79,7 @@ async fn work(assignment: Assignment, mut begin: Begin, connected: Connected) ->
     let _ = connected.send(Ok(()));
     drop(connected);
     let course = begin.wait_for(Option::is_some).await.ok()?.clone()?;
-    let tally = Rc::new(RefCell::new(Tally::new()));
+    let tally = Rc::new(RefCell::new(Tally::from(course.from)));
     let requests = Rc::new(Requests::new(assignment.shape, assignment.seed));
     let gate = course.schedule(assignment.worker, assignment.workers).map(|one| Rc::new(Gate::new(one)));
     let mut clients = JoinSet::new();

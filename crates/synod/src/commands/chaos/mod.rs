@@ -35,7 +35,7 @@ use self::stage::Stage;
 use self::strike::Field;
 use crate::cluster::judge::{self, Check, State};
 use crate::cluster::signals::Signals;
-use crate::cluster::{self, Cluster, Memory};
+use crate::cluster::{self, Cluster, Memory, Program};
 use crate::duration;
 use crate::failed::Failed;
 use crate::options::Context;
@@ -199,7 +199,13 @@ async fn tell(args: &Args, seed: u64, screen: Screen) -> Result<(Report, Arc<Sta
     if let Some((place, disk)) = &disk {
         sites[*place].disk = Some(disk.path().to_owned());
     }
-    let plan = cluster::Plan { prefix: "synod-chaos-", sites, memory: Memory::Durable, port_base: None };
+    let plan = cluster::Plan {
+        prefix: "synod-chaos-",
+        program: Program::Own,
+        sites,
+        memory: Memory::Durable,
+        port_base: None,
+    };
     screen.note(
         None,
         &format!(

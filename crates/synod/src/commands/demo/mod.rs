@@ -31,7 +31,7 @@ use crate::cluster::call::Done;
 use crate::cluster::judge::{self, Check, State};
 use crate::cluster::record::Recorder;
 use crate::cluster::signals::Signals;
-use crate::cluster::{self, Cluster, Memory, Node, Site};
+use crate::cluster::{self, Cluster, Memory, Node, Program, Site};
 use crate::duration;
 use crate::failed::{Failed, Why};
 use crate::options::Context;
@@ -292,6 +292,7 @@ async fn tell(args: &Args, seed: u64, context: &Context) -> Result<(Arc<Stage>, 
     let screen = Screen::new(context.format == Format::Json, args.quiet, context.colour);
     let plan = cluster::Plan {
         prefix: "synod-demo-",
+        program: Program::Own,
         sites: vec![Site::loopback(); usize::from(args.replicas)],
         memory: args.memory,
         port_base: args.port_base,

@@ -73,7 +73,7 @@ pub(crate) struct Args {
     #[arg(long, value_name = "N", default_value_t = 1_000_000, value_parser = clap::value_parser!(u64).range(1..))]
     pub(super) memory_puts: u64,
 
-    /// Do not look at memory after many puts, which takes most of the time
+    /// Do not look at memory after many puts, which takes minutes
     #[arg(long, conflicts_with = "memory_puts")]
     pub(super) no_memory: bool,
 

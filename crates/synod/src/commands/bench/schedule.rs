@@ -50,11 +50,11 @@ impl Schedule {
 
     /// How many of this worker's requests are due at `now`, that one included that is due just then.
     fn due_by(&self, now: Instant) -> u64 {
-        let last = self.until.min(now + Duration::from_nanos(1));
+        let last = now.min(self.until - Duration::from_nanos(1));
         let Some(since) = last.checked_duration_since(self.begin) else { return 0 };
-        // All numbers i with i / rate < since, of which ours are those with i % workers = worker.
-        let all = (since.as_nanos() * u128::from(self.rate)).div_ceil(1_000_000_000);
-        let all = u64::try_from(all).unwrap_or(u64::MAX);
+        // Of all workers, numbers up to since * rate; ours are those with number % workers = worker.
+        let newest = since.as_nanos() * u128::from(self.rate) / 1_000_000_000;
+        let all = u64::try_from(newest).unwrap_or(u64::MAX).saturating_add(1);
         all.saturating_sub(self.worker).div_ceil(self.workers)
     }
 

@@ -1,7 +1,9 @@
 //! The leader, found and killed, while clients write to the others.
 //!
 //! What a leader's end costs is the time in which nobody's write is acknowledged. Clients of the dead server would
-//! have to find another first, which says something about clients; so here there are none.
+//! have to find another first, which says something about clients; so here there are none. And clients do not wait for
+//! long: what a server passed on to the dead leader may be lost, and etcd tells so after seven seconds only. If all
+//! clients waited for that, nobody would notice that there is a leader again.
 
 use std::time::{Duration, Instant};
 
@@ -9,6 +11,7 @@ use synod_client::requests;
 use tokio::time::sleep;
 
 use super::super::course::Extent;
+use super::super::measure::Target;
 use super::super::own::Servers;
 use super::super::report::Point;
 use super::super::workload::Workload;
@@ -19,6 +22,8 @@ use crate::options::Context;
 
 /// How many clients write meanwhile.
 const CLIENTS: usize = 64;
+/// How long each waits for an answer before it sends another write.
+const PATIENCE: Duration = Duration::from_millis(250);
 /// How long they do so before the leader is killed, and afterwards.
 const BEFORE: Duration = Duration::from_secs(2);
 const AFTERWARDS: Duration = Duration::from_secs(6);
@@ -40,7 +45,7 @@ pub(super) async fn kill(servers: &Servers, args: &Args, context: &Context) -> R
         let others = servers.endpoints.iter().enumerate().filter(|(place, _)| *place != leader);
         let others = others.map(|(_, endpoint)| endpoint.clone()).collect();
         // The processes are not looked at: one of them is about to end.
-        let target = args.target_at(others, Vec::new(), context);
+        let target = Target { limit: PATIENCE, ..args.target_at(others, Vec::new(), context) };
         let effort = args.lasting(Workload::Put, CLIENTS, Extent::Time(BEFORE + AFTERWARDS));
         let striking = async {
             sleep(effort.warm_up + BEFORE).await;

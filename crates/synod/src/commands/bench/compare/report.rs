@@ -91,7 +91,7 @@ impl Report {
         let (servers, rounds, seconds) = (self.servers, self.rounds.len(), self.seconds);
         let keys = thousands(self.keys as f64);
         facts.push(format!("{servers} servers of each, {keys} keys, values of {} bytes", self.value_bytes));
-        facts.push(format!("{rounds} rounds of etcd, then synod; each workload for {seconds} s"));
+        facts.push(format!("rounds of etcd, then synod: {rounds}; each workload for {seconds} s"));
         facts.push(
             "the median of all rounds (the least to the most); \"x\": so many times better than etcd in the same round"
                 .to_owned(),
@@ -190,7 +190,7 @@ impl Report {
     fn title(&self, work: Work, figure: Figure) -> String {
         let figure = figure.name();
         match (work, self.memory_puts) {
-            (Work::Run(workload, clients), _) => format!("{}, {clients} clients, {figure}", workload.name()),
+            (Work::Run(workload, clients), _) => format!("{} with {clients}, {figure}", workload.name()),
             (Work::ManyPuts, Some(puts)) => format!("{figure} after {} puts", thousands(puts as f64)),
             (work, _) => format!("{}, {figure}", work.name()),
         }
@@ -313,8 +313,8 @@ mod tests {
              4.5 (4.0 to 5.0) 3.5 (3.0 to 4.0) 3.5 (3.0 to 4.0) 3.5 (3.0 to 4.0) met"
         );
         assert_eq!(
-            words(row(&text, "put, 64 clients, ops/s")),
-            "put, 64 clients, ops/s 3 x 6 x 1,500 (1,000 to 2,000) 6,500 (5,000 to 8,000) 4.5 (4.0 to 5.0) met"
+            words(row(&text, "put with 64, ops/s")),
+            "put with 64, ops/s 3 x 6 x 1,500 (1,000 to 2,000) 6,500 (5,000 to 8,000) 4.5 (4.0 to 5.0) met"
         );
         assert_eq!(
             words(row(&text, "leader killed, longest gap")),
@@ -342,10 +342,10 @@ mod tests {
     fn a_page_gets_the_same_tables() {
         let markdown = example().markdown();
         assert!(markdown.starts_with("- synod 0.1.0, etcd 3.5.30\n"), "{markdown}");
-        let row = row(&markdown, "| put, 64 clients, p99 |");
+        let row = row(&markdown, "| put with 64, p99 |");
         assert_eq!(
             row,
-            "| put, 64 clients, p99 | 2 x | 4 x | 85 us (80 us to 90 us) | 25 us (20 us to 30 us) | 3.5 (3.0 to 4.0) | met |"
+            "| put with 64, p99 | 2 x | 4 x | 85 us (80 us to 90 us) | 25 us (20 us to 30 us) | 3.5 (3.0 to 4.0) | met |"
         );
         assert!(markdown.contains("\n|---|---:|"), "{markdown}");
     }

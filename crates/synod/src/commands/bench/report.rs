@@ -326,7 +326,7 @@ WORKLOAD   CLIENTS  OPS/S      P50      P90      P99    P99.9      MAX  ERRORS  
 put             64    500  10.0 ms  18.0 ms  19.8 ms  20.0 ms  20.0 ms       1       100.0 us       9.0 us   6.2 kB
 no-op put       64    500  10.0 ms  18.0 ms  19.8 ms  20.0 ms  20.0 ms       0              -       9.0 us        -
 put with 64 clients: 1 conflicts (0.10 %)
-put with 64 clients: nobody was answered for 250 ms
+put with 64 clients: nobody was answered for 250.0 ms
 put with 64 clients: 1 x wrong answer, the first: key bench/1 is not there
 the servers' memory in the end: 52 MB
 no-op put: one server that answers and does nothing, which is what gRPC allows

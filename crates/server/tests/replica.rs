@@ -178,7 +178,7 @@ async fn a_checkpoint_in_several_runs_survives_a_restart() {
         cluster.replicas.remove(&0).expect("it runs").shutdown().await;
         assert!(runs_on_disk(&cluster, 0) > 1);
         cluster.start_one(0).await;
-        assert!(cluster.at(0).status().checkpoint.0 > 0);
+        cluster.until("its checkpoint", |c| c.at(0).status().checkpoint.0 > 0).await;
         assert_eq!(cluster.get(0, "k3").await, None);
         assert_eq!(cluster.get(0, "k396").await, Some("3".repeat(1_000)));
         cluster.until("all is as before", |c| state(c) == before).await;

@@ -14,11 +14,11 @@ fn fault(at: Duration, victim: u64, what: Mishap) -> Fault {
     Fault { at, whom: Whom::Number(victim), lasts: Duration::from_millis(50), what, salt: 7 }
 }
 
-/// Every server is wiped, one every two seconds, then all are killed at once.
+/// Every server is wiped, one every three seconds, which is time enough to come back; then all are killed at once.
 fn every_server_in_turn(replicas: u64, power: bool) -> Vec<Fault> {
     let wiped =
-        (0..replicas).map(|number| fault(Duration::from_secs(2 * (number + 1)), number, Mishap::Wipe));
-    let last = Duration::from_secs(2 * (replicas + 1));
+        (0..replicas).map(|number| fault(Duration::from_secs(3 * (number + 1)), number, Mishap::Wipe));
+    let last = Duration::from_secs(3 * (replicas + 1));
     wiped.chain([fault(last, 0, Mishap::KillAll { power })]).collect()
 }
 

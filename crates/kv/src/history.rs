@@ -52,7 +52,7 @@ impl Change {
     }
 
     /// An estimate of the memory that a change occupies in the store, in bytes: its
-    /// own, that of its key and value, and its places in the two maps.
+    /// own, that of its key and value, and its places by key and in the series.
     pub(crate) fn footprint(&self) -> u64 {
         const PLACES: usize = 64;
         let value = self.pair().map_or(0, |kv| kv.value.len());

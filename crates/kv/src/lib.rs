@@ -3,7 +3,7 @@
 //! synod's replicas agree on a sequence of requests. This crate says what each of
 //! them does, and says it the same way on every replica: [`Store::apply`] is a
 //! function of the store and the request, of nothing else. There is no clock in
-//! here, no randomness, no I/O, and not a word about how agreement came about.
+//! here, no I/O, no randomness that could show, and not a word about how agreement came about.
 //!
 //! The meaning is etcd's. Every request that changes something takes the next
 //! [`Revision`], and nothing is overwritten: a put adds a version, a delete adds a

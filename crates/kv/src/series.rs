@@ -41,8 +41,9 @@ struct Place {
 impl Series {
     /// Adds a change behind all others.
     pub(crate) fn push(&mut self, position: Position, change: Arc<Change>) {
+        let last = self.open.last().or_else(|| self.full.last()?.last());
+        assert!(last.is_none_or(|(last, _)| *last < position), "a series grows at its end");
         let open = Arc::make_mut(&mut self.open);
-        assert!(open.last().is_none_or(|(last, _)| *last < position), "a series grows at its end");
         open.push((position, change));
         if open.len() == BLOCK {
             self.full.push_back(std::mem::take(&mut self.open));
@@ -168,7 +169,8 @@ mod tests {
     #[should_panic(expected = "a series grows at its end")]
     fn what_happened_earlier_does_not_come_later() {
         let mut series = Series::default();
-        series.push(position(2), change(1));
+        // The open block is empty again, and the one before it counts.
+        (1..=BLOCK as u64).for_each(|number| series.push(position(number), change(number)));
         series.push(position(1), change(1));
     }
 }

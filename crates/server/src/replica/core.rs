@@ -57,7 +57,7 @@ pub(crate) struct Core {
     membership: Option<Membership>,
     /// Where the others stand, and since when they are known to.
     progress: BTreeMap<NodeId, (Progress, Time)>,
-    /// When each leader's heartbeat last came back.
+    /// Messages to this replica itself.
     local: VecDeque<Message>,
     /// The highest ballot that the front was told of.
     front_leader: Option<Ballot>,

@@ -326,14 +326,10 @@ impl Shared {
     pub(crate) fn tell_acceptor(&self, from: NodeId, message: Message) {
         if let Some(mailbox) = lock(&self.acceptor).as_ref() {
             let bytes = weight(&message);
+            // A leader's word is recorded with the next group; nobody waits for it.
+            let quietly = matches!(message, Message::Chosen(_));
             let input = acceptor::Input::Message { from, message };
-            match input {
-                // Recorded with the next group; nobody waits for it.
-                acceptor::Input::Message { message: Message::Chosen(_), .. } => {
-                    mailbox.offer_quietly(input, bytes)
-                }
-                _ => mailbox.offer(input, bytes),
-            }
+            if quietly { mailbox.offer_quietly(input, bytes) } else { mailbox.offer(input, bytes) }
         }
     }
 

@@ -94,10 +94,18 @@ impl Leadership {
         self.carry_out(asked, now)
     }
 
+    /// A reader of `node` asks how far this replica has accepted.
+    pub fn on_reader(&mut self, node: NodeId) {
+        self.proposer.on_reader(node);
+    }
+
     /// A connection broke.
     pub fn on_disconnected(&mut self, node: NodeId, now: Time) -> Vec<Effect> {
         let asked = self.election.on_disconnected(node, now);
-        self.carry_out(asked, now)
+        let mut out = self.carry_out(asked, now);
+        let effects = self.proposer.on_disconnected(node);
+        out.extend(self.pass_on(effects, now));
+        out
     }
 
     /// Gives leadership to somebody else.

@@ -16,17 +16,24 @@
 //! further than a window beyond what this replica has *applied*, since only then is it known who votes there
 //! (rule R3); and each slot only with promises from a majority of its own configuration (rule R2).
 //!
+//! Whom it asks, and whom it tells when, is not a matter of safety: see `asking` and `telling`.
+//!
 //! A proposer keeps nothing on disk. It may stop at any moment and start again: its ballots carry a
 //! generation that no other life of it uses (PMS-28). Commands it lost are kept by the fronts they came
 //! from. Whether, when and why to campaign is for [`crate::election`] to say.
+
+mod asking;
+mod telling;
 
 use crate::membership::{Configuration, Configurations};
 use crate::message::{Acceptance, Chosen, Message};
 use crate::mutants::{Mutant, is};
 use crate::types::{Ballot, Generation, NodeId, Prefix, Slot, Time, VoterId};
 use crate::value::{Command, Value};
+use asking::Asking;
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::time::Duration;
+use telling::{How, Telling};
 
 /// What a proposer asks of the world.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -60,11 +67,21 @@ pub struct Options {
     pub queue_bytes: usize,
     /// How long an unanswered message is left alone before it is sent again (PMS-37).
     pub retry: Duration,
+    /// If set, only a majority of the voters is asked to accept, and the others when that has not done so after
+    /// this long, or a connection broke; and only those are told at once what is chosen where somebody waits for it.
+    /// If not, all are asked and all are told at once.
+    pub hedge: Option<Duration>,
 }
 
 impl Default for Options {
     fn default() -> Options {
-        Options { depth: 4, batch_bytes: 1 << 20, queue_bytes: 64 << 20, retry: Duration::from_millis(100) }
+        Options {
+            depth: 4,
+            batch_bytes: 1 << 20,
+            queue_bytes: 64 << 20,
+            retry: Duration::from_millis(100),
+            hedge: Some(Duration::from_millis(20)),
+        }
     }
 }
 
@@ -91,6 +108,7 @@ pub struct Proposer {
     queued_bytes: usize,
     /// Readers wait for the slots up to here.
     decide: Prefix,
+    asking: Asking,
     /// Who accepted anything in a slot, in whatever ballot: what a mutant counts.
     #[cfg(feature = "mutants")]
     stale: BTreeMap<Slot, BTreeSet<VoterId>>,
@@ -109,12 +127,13 @@ struct Reign {
     asked: BTreeMap<NodeId, (Time, u32)>,
     /// The next slot to propose.
     next: Slot,
-    /// Proposed, and not learned here yet. Kept that long even when chosen: nobody else may have heard it.
+    /// Proposed, and not learned here yet, or not told to everybody. Kept that long even when chosen: nobody else
+    /// may have heard it.
     flights: BTreeMap<Slot, Flight>,
     /// Every slot from `from` up to here is chosen in this ballot.
     chosen: Prefix,
     /// What of `chosen` the learners were told.
-    announced: Prefix,
+    telling: Telling,
     /// The slots that were jumped over, because too few of those who had promised remembered them. They lie behind
     /// what is learned here.
     jumped: Option<Jump>,
@@ -154,6 +173,12 @@ struct Flight {
     configuration: Configuration,
     accepted: BTreeSet<VoterId>,
     sent: Time,
+    /// Who was sent the proposal.
+    asked: BTreeSet<NodeId>,
+    /// Are these all who learn or vote?
+    asked_all: bool,
+    /// Whose commands are in it; none if nobody knows.
+    origins: Option<BTreeSet<NodeId>>,
 }
 
 impl Flight {
@@ -162,6 +187,20 @@ impl Flight {
             return self.accepted.len() >= self.configuration.len() / 2;
         }
         self.configuration.has_majority(&self.accepted)
+    }
+
+    /// Does a client of this node wait for it, as far as one can tell?
+    fn is_awaited_by(&self, node: NodeId) -> bool {
+        self.origins.as_ref().is_none_or(|origins| origins.contains(&node))
+    }
+
+    /// The proposal goes to everybody else, too: those are returned.
+    fn ask_others(&mut self) -> Vec<NodeId> {
+        self.asked_all = true;
+        let voters = self.configuration.voters().map(|voter| voter.node);
+        let others: Vec<NodeId> = voters.filter(|node| !self.asked.contains(node)).collect();
+        self.asked.extend(&others);
+        others
     }
 }
 
@@ -186,6 +225,7 @@ impl Proposer {
             queue: VecDeque::new(),
             queued_bytes: 0,
             decide: Prefix::EMPTY,
+            asking: Asking::default(),
             #[cfg(feature = "mutants")]
             stale: BTreeMap::new(),
         }
@@ -237,9 +277,11 @@ impl Proposer {
             reign.from = self.chosen.next();
             reign.next = reign.next.max(reign.from);
             reign.chosen = self.chosen;
-            reign.announced = self.chosen;
+            reign.telling.raise(self.chosen);
         }
-        reign.flights = reign.flights.split_off(&self.chosen.next());
+        let told = self.members.iter().map(|&node| reign.telling.told(node)).min();
+        let done = told.map_or(self.chosen, |told| told.min(self.chosen));
+        reign.flights = reign.flights.split_off(&done.next());
         reign.jumped = reign.jumped.and_then(|jump| jump.behind(self.chosen));
         reign.count();
     }
@@ -276,7 +318,7 @@ impl Proposer {
             next: from,
             flights: BTreeMap::new(),
             chosen: Prefix::before(from),
-            announced: Prefix::before(from),
+            telling: Telling::from(Prefix::before(from)),
             jumped: None,
             leads: false,
         });
@@ -310,6 +352,38 @@ impl Proposer {
     /// A reader waits for `slot`: see that every slot up to it gets decided, with no-ops if need be.
     pub fn on_decide(&mut self, slot: Slot) {
         self.decide = self.decide.max(Prefix::through(slot));
+    }
+
+    /// A reader of `node` has asked how far this replica has accepted, and waits to learn that much.
+    pub fn on_reader(&mut self, node: NodeId) {
+        if let Some(reign) = self.reign.as_mut() {
+            reign.telling.on_reader(node, Prefix::before(reign.next));
+        }
+    }
+
+    /// A connection broke. If acceptances were to come through it, others are asked.
+    pub fn on_disconnected(&mut self, node: NodeId) -> Vec<Effect> {
+        if !self.asking.counts_on(node) {
+            return Vec::new();
+        }
+        self.asking.on_late();
+        self.ask_others(|_| true)
+    }
+
+    /// Sends the proposals that are `due`, and not accepted, to those who were not asked yet.
+    fn ask_others(&mut self, due: impl Fn(&Flight) -> bool) -> Vec<Effect> {
+        let chosen = self.word();
+        let Some(reign) = self.reign.as_mut() else { return Vec::new() };
+        let mut effects = Vec::new();
+        for (&slot, flight) in &mut reign.flights {
+            if flight.asked_all || flight.is_chosen() || !due(flight) {
+                continue;
+            }
+            let (to, value) = (flight.ask_others(), flight.value.clone());
+            let message = Message::Accept { ballot: reign.ballot, slot, value, chosen };
+            effects.push(Effect::Send { to, message });
+        }
+        effects
     }
 
     /// An answer to phase 1. Counts only for the present ballot (PMS-17), only once it is whole (PMS-32).
@@ -364,7 +438,11 @@ impl Proposer {
         }
         let Some(reign) = self.reign.as_mut().filter(|reign| reign.ballot == ballot) else { return };
         if let Some(flight) = reign.flights.get_mut(&slot) {
+            let before = flight.is_chosen();
             flight.accepted.insert(voter);
+            if !before && flight.is_chosen() && flight.asked_all {
+                self.asking.on_chosen(&flight.accepted);
+            }
         }
         reign.count();
     }
@@ -380,9 +458,15 @@ impl Proposer {
         vec![Effect::Deposed { ballot, by: promised }]
     }
 
-    /// Proposes everything that may be proposed now, and tells the learners what is chosen if nothing else
-    /// will carry it. To be called after each turn of input, so that what arrived together is batched.
+    /// Proposes everything that may be proposed now, and tells the learners what is chosen where somebody waits for
+    /// it. To be called after each turn of input, so that what arrived together is batched.
     pub fn flush(&mut self, now: Time) -> Vec<Effect> {
+        let mut effects = self.propose(now);
+        effects.extend(self.tell(false));
+        effects
+    }
+
+    fn propose(&mut self, now: Time) -> Vec<Effect> {
         let mut effects = Vec::new();
         if self.can_go_back() {
             self.again = true;
@@ -397,12 +481,34 @@ impl Proposer {
         while let Some(proposed) = self.propose_next(now) {
             effects.extend(proposed);
         }
-        if let Some(reign) = self.reign.as_mut()
-            && reign.announced < reign.chosen
-        {
-            reign.announced = reign.chosen;
-            let chosen = Chosen { ballot: reign.ballot, from: reign.from, upto: reign.chosen };
-            effects.push(Effect::Send { to: self.members.clone(), message: Message::Chosen(chosen) });
+        effects
+    }
+
+    /// Tells learners what is chosen and they do not know yet: `all` of them, or those that wait for it.
+    fn tell(&mut self, all: bool) -> Vec<Effect> {
+        let Some(reign) = self.reign.as_mut() else { return Vec::new() };
+        let mut groups: BTreeMap<How, Vec<NodeId>> = BTreeMap::new();
+        for &node in &self.members {
+            // What is learned here moves the window on.
+            let now = all || node == self.node || reign.is_awaited_by(node) || self.options.hedge.is_none();
+            if let Some(how) = reign.untold(node).filter(|_| now) {
+                groups.entry(how).or_default().push(node);
+                reign.telling.on_told(node, reign.chosen);
+            }
+        }
+        let mut effects = Vec::new();
+        for (how, to) in groups {
+            match how {
+                How::Word => {
+                    let word = Chosen { ballot: reign.ballot, from: reign.from, upto: reign.chosen };
+                    effects.push(Effect::Send { to, message: Message::Chosen(word) });
+                }
+                How::Values(from) => {
+                    let entries = reign.entries(from, self.options.batch_bytes);
+                    effects
+                        .extend(entries.into_iter().map(|message| Effect::Send { to: to.clone(), message }));
+                }
+            }
         }
         effects
     }
@@ -411,10 +517,15 @@ impl Proposer {
     /// goes to that learner again: from there the others can fetch it (PMS-21).
     pub fn tick(&mut self, now: Time) -> Vec<Effect> {
         let retry = self.options.retry;
-        let mut effects = Vec::new();
+        let hedge = self.options.hedge;
+        let mut effects =
+            self.ask_others(|flight| hedge.is_some_and(|hedge| now.since(flight.sent) >= hedge));
+        if !effects.is_empty() {
+            self.asking.on_late();
+        }
         let chosen = self.word();
         let Some(reign) = self.reign.as_mut() else { return self.flush(now) };
-        for (&slot, flight) in &mut reign.flights {
+        for (&slot, flight) in reign.flights.range_mut(self.chosen.next()..) {
             if now.since(flight.sent) < retry {
                 continue;
             }
@@ -427,7 +538,8 @@ impl Proposer {
         }
         let next = reign.jumped.map_or(reign.next, |jump| jump.from);
         effects.extend(self.ask(next, now));
-        effects.extend(self.flush(now));
+        effects.extend(self.propose(now));
+        effects.extend(self.tell(true));
         effects
     }
 
@@ -480,6 +592,7 @@ impl Proposer {
             return Some(effects);
         }
         let undecided = self.in_flight();
+        let mut origins = None;
         let value = if let Some(value) = found.filter(|_| !is(Mutant::IgnoresFoundValues)) {
             if self.bytes_in_flight() >= self.options.depth.saturating_mul(self.options.batch_bytes) {
                 // As much is under way as new batches would be. A long log sent at once is not answered before
@@ -490,22 +603,35 @@ impl Proposer {
         } else if constrained_above {
             Value::no_op() // a gap, to be closed at once (PMS-34)
         } else if !self.queue.is_empty() && undecided < self.options.depth {
-            self.next_batch()
+            let batch = self.next_batch();
+            origins = Some(batch.iter().map(|command| command.id.origin).collect());
+            Value::batch(&batch)
         } else if self.queue.is_empty() && (self.decide.contains(slot) || self.hurries_change(slot)) {
             Value::no_op() // a reader waits for this slot, or a change of the voters for its window
         } else {
             return (!effects.is_empty()).then_some(effects);
         };
+        let few = self.options.hedge.and_then(|_| self.asking.few(&configuration, now));
+        let (asked, asked_all): (BTreeSet<NodeId>, bool) = match few {
+            Some(few) => (few.iter().map(|voter| voter.node).collect(), false),
+            None => {
+                let voters = configuration.voters().map(|voter| voter.node);
+                (self.members.iter().copied().chain(voters).collect(), true)
+            }
+        };
+        let (chosen, to) = (self.word(), asked.iter().copied().collect());
         let reign = self.reign.as_mut().expect("checked above");
-        let to: BTreeSet<NodeId> =
-            self.members.iter().copied().chain(configuration.voters().map(|voter| voter.node)).collect();
-        let flight = Flight { value: value.clone(), configuration, accepted: BTreeSet::new(), sent: now };
+        for &node in &asked {
+            if reign.untold(node) == Some(How::Word) {
+                reign.telling.on_told(node, reign.chosen);
+            }
+        }
+        let message = Message::Accept { ballot: reign.ballot, slot, value: value.clone(), chosen };
+        let accepted = BTreeSet::new();
+        let flight = Flight { value, configuration, accepted, sent: now, asked, asked_all, origins };
         reign.flights.insert(slot, flight);
         reign.next = slot.next();
-        reign.announced = reign.chosen;
-        let (ballot, chosen) = (reign.ballot, self.word());
-        let message = Message::Accept { ballot, slot, value, chosen };
-        effects.push(Effect::Send { to: to.into_iter().collect(), message });
+        effects.push(Effect::Send { to, message });
         Some(effects)
     }
 
@@ -516,7 +642,7 @@ impl Proposer {
         slot <= from && from > Slot::FIRST
     }
 
-    fn next_batch(&mut self) -> Value {
+    fn next_batch(&mut self) -> Vec<Command> {
         let mut bytes = 0;
         let mut batch = Vec::new();
         while let Some(command) = self.queue.front() {
@@ -528,7 +654,7 @@ impl Proposer {
             batch.extend(self.queue.pop_front());
         }
         self.queued_bytes -= bytes;
-        Value::batch(&batch)
+        batch
     }
 
     /// Asks those acceptors to promise that a slot from `from` on needs, that have not, and that were not
@@ -581,6 +707,50 @@ impl Reign {
         while self.flights.get(&self.chosen.next()).is_some_and(Flight::is_chosen) {
             self.chosen = Prefix::through(self.chosen.next());
         }
+    }
+
+    /// How to tell `node` what is chosen; none if it was told everything.
+    fn untold(&self, node: NodeId) -> Option<How> {
+        let first = self.telling.told(node).next();
+        if !self.chosen.contains(first) {
+            return None;
+        }
+        let mut here = 0;
+        let mut has_all = true;
+        for (_, flight) in self.flights.range(first..self.chosen.next()) {
+            here += 1;
+            has_all &= flight.asked.contains(&node);
+        }
+        // What is not here any more it must fetch.
+        let complete = here == self.chosen.next().0 - first.0;
+        Some(if complete && !has_all { How::Values(first) } else { How::Word })
+    }
+
+    /// Does somebody at `node` wait for what it was not told?
+    fn is_awaited_by(&self, node: NodeId) -> bool {
+        let first = self.telling.told(node).next();
+        if !self.chosen.contains(first) {
+            return false;
+        }
+        let mut untold = self.flights.range(first..self.chosen.next());
+        self.telling.reader_waits(node) || untold.any(|(_, flight)| flight.is_awaited_by(node))
+    }
+
+    /// The chosen values from `first` on, in messages of about so many bytes.
+    fn entries(&self, first: Slot, message_bytes: usize) -> Vec<Message> {
+        let mut messages = Vec::new();
+        let (mut from, mut bytes, mut values) = (first, 0, Vec::new());
+        for (&slot, flight) in self.flights.range(first..self.chosen.next()) {
+            if bytes + flight.value.len() > message_bytes && !values.is_empty() {
+                let values = std::mem::take(&mut values);
+                messages.push(Message::Entries { from, values, chosen: self.chosen });
+                (from, bytes) = (slot, 0);
+            }
+            bytes += flight.value.len();
+            values.push(flight.value.clone());
+        }
+        messages.push(Message::Entries { from, values, chosen: self.chosen });
+        messages
     }
 
     /// What a majority of `configuration` promised about `slot`; none without a majority. Only voters of

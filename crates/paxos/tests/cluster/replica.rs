@@ -274,6 +274,9 @@ impl Replica {
                     written.extend(acceptor.on_chosen(*word));
                 }
                 Message::ReadQuery { question } => {
+                    if let Some(leadership) = running.leadership.as_mut() {
+                        leadership.on_reader(from);
+                    }
                     let (voter, accepted) = (acceptor.id(), acceptor.highest());
                     ctx.send(self.id, from, Message::ReadAnswer { question: *question, voter, accepted });
                 }

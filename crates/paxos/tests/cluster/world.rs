@@ -393,6 +393,7 @@ fn options(rng: &mut ChaCha8Rng) -> Options {
             batch_bytes: *pick(rng, &[1, 200, 1000]),
             queue_bytes: *pick(rng, &[2_000, 1 << 20]),
             retry: millis(15),
+            hedge: *pick(rng, &[None, Some(millis(4)), Some(millis(10))]),
         },
         patience: election::Options {
             heartbeat: millis(6),

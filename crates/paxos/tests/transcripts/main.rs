@@ -100,13 +100,14 @@ impl Stage {
             ..learner::Options::default()
         };
         let depth = key(args, "depth")?.unwrap_or(4);
+        let hedge = key(args, "hedge")?.map(Duration::from_millis);
         let members = (1..=nodes).map(NodeId).map(|id| {
             let voter = Some(show::incarnation(id, 1));
             (id, Member { voter, ..Member::default() })
         });
         let genesis = Genesis { cluster: ClusterId(1), window, members: members.collect() };
         for id in (1..=nodes).map(NodeId) {
-            self.nodes.insert(id, Node::new(id, genesis.clone(), Options { limits, learner, depth }));
+            self.nodes.insert(id, Node::new(id, genesis.clone(), Options { limits, learner, depth, hedge }));
         }
         Ok(())
     }
@@ -269,6 +270,7 @@ stories! {
     catch_up
     long_promise
     slow_disk
+    bare_majority
     t1_rejoins_as_itself
     t1_refused
     t2_promise_forgotten

@@ -88,6 +88,7 @@ pub(crate) struct Options {
     pub(crate) limits: Limits,
     pub(crate) learner: learner::Options,
     pub(crate) depth: usize,
+    pub(crate) hedge: Option<Duration>,
 }
 
 pub(crate) struct Node {
@@ -126,7 +127,11 @@ impl Node {
         let configurations = state.machine.membership().configurations().clone();
         let id = VoterId { node: self.id, incarnation: self.incarnation() };
         let life = Generation(generation);
-        let options = proposer::Options { depth: self.options.depth, ..proposer::Options::default() };
+        let options = proposer::Options {
+            depth: self.options.depth,
+            hedge: self.options.hedge,
+            ..proposer::Options::default()
+        };
         self.roles = Some(Roles {
             acceptor: Acceptor::restore(id, self.options.limits, self.disk.log.iter().cloned()),
             proposer: Proposer::new(self.id, life, options, configurations.clone()),
@@ -313,6 +318,7 @@ impl Node {
                 learned = roles.learner.on_take_checkpoint(from, applied, now);
             }
             Message::ReadQuery { question } => {
+                roles.proposer.on_reader(from);
                 let (voter, accepted) = (roles.acceptor.id(), roles.acceptor.highest());
                 world.send(self.id, &[from], &Message::ReadAnswer { question, voter, accepted });
             }

@@ -263,6 +263,10 @@ impl Core {
                 self.shared.tell_learner(learner::Input::Message { from, message }, weight_of(0));
             }
             Message::ReadQuery { question } => {
+                self.lead(|leadership, _| {
+                    leadership.on_reader(from);
+                    Vec::new()
+                });
                 // Answered from what the acceptor shows, without waiting for its disk.
                 if let Some(view) = self.shared.acceptor_view() {
                     let (question, voter, accepted) = (*question, view.voter, view.highest);

@@ -78,6 +78,8 @@ pub(super) struct Tally {
 struct Seen {
     /// The ballot it leads with.
     leads: Option<Ballot>,
+    /// How many questions for chosen values it has been asked and not answered.
+    fetched: u32,
     /// The learner has been told something of what is chosen, by whomever.
     heard: bool,
     /// The learner has loaded a state.
@@ -137,7 +139,11 @@ impl Invariant for Tally {
             Message::Prepare { ballot, .. } => self.on_prepare(node, *ballot),
             Message::Promise { until, .. } => self.count("promise answered in parts", until.is_some()),
             Message::Refused { .. } => self.count("refused", true),
-            Message::Entries { values, .. } => self.count("entries fetched", !values.is_empty()),
+            // Those who were not asked to accept are sent values unasked.
+            Message::Entries { values, .. } if self.seen(node).fetched > 0 => {
+                self.seen(node).fetched -= 1;
+                self.count("entries fetched", !values.is_empty());
+            }
             Message::Abdicate { .. } => self.count("leader abdicated", true),
             Message::HandOver { .. } => self.count("hand-over", true),
             Message::Decide { .. } => self.count("read reminds the leader", true),
@@ -163,6 +169,9 @@ impl Invariant for Tally {
         };
         if told {
             self.seen(node).heard = true;
+        }
+        if let Message::Fetch { .. } = message {
+            self.seen(node).fetched += 1;
         }
         Ok(())
     }
@@ -470,8 +479,11 @@ mod tests {
         story.sent(1, Message::HandOver { ballot: ballot(1, 1) }).unwrap();
         story.sent(1, Message::Decide { slot: slot(1) }).unwrap();
         let entries = |values| Message::Entries { from: slot(1), values, chosen: prefix(1) };
-        story.sent(1, entries(vec![])).unwrap();
-        story.sent(1, entries(vec![put(1)])).unwrap();
+        story.sent(1, entries(vec![put(1)])).unwrap(); // nobody has asked for these
+        for values in [vec![], vec![put(1)]] {
+            story.received(1, Message::Fetch { from: slot(1) }).unwrap();
+            story.sent(1, entries(values)).unwrap();
+        }
         check(
             &story,
             &[

@@ -317,6 +317,7 @@ fn limits(rng: &mut ChaCha8Rng) -> ProtocolLimits {
             depth: rng.random_range(1..=6),
             batch_bytes: *[1, 400, 1 << 20].choose(rng).expect("some"),
             queue_bytes: *[4_000, 64 << 20].choose(rng).expect("some"),
+            hedge: [None, Some(5), Some(20)].choose(rng).expect("some").map(Duration::from_millis),
             ..proposer::Options::default()
         },
         learner: learner::Options {

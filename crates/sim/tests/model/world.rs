@@ -146,6 +146,7 @@ impl World {
             batch_bytes: 1,
             queue_bytes: 1 << 20,
             retry: Duration::from_secs(1),
+            hedge: None, // that somebody hears nothing is among what the network may do
         }
     }
 

@@ -1,0 +1,59 @@
+//! Whom to ask to accept: every voter, or no more than it takes. Liveness only: any set will do (2.2), and what
+//! counts as chosen is decided elsewhere.
+//!
+//! A majority decides. What the other voters write to their disks is written for nothing, and on a shared disk
+//! it delays those that count. So once a majority has answered a proposal first, later ones go to that
+//! majority alone:
+//!
+//! ```text
+//!   slot 7   asked: n1 n2 n3 n4 n5    accepted first: n1 n3 n4
+//!   slot 8   asked: n1    n3 n4
+//!   slot 9   asked: n1    n3 n4       late, or n4's connection broke: n2 n5 are asked as well
+//!   slot 10  asked: n1 n2 n3 n4 n5    accepted first: n1 n2 n3
+//! ```
+//!
+//! Now and then a slot is asked of everybody all the same, so that the majority is always one of the fastest.
+
+use crate::membership::Configuration;
+use crate::types::{NodeId, Time, VoterId};
+use std::collections::BTreeSet;
+use std::time::Duration;
+
+/// How often a slot is asked of everybody although nobody was late.
+const RENEWED: Duration = Duration::from_secs(1);
+
+/// See the module.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
+pub(super) struct Asking {
+    /// The first majority that accepted what everybody was asked; none while that is not known.
+    swift: Option<BTreeSet<VoterId>>,
+    /// When everybody was last asked.
+    renewed: Time,
+}
+
+impl Asking {
+    /// Who of these voters is to be asked now, if not all of them.
+    pub(super) fn few(&mut self, configuration: &Configuration, now: Time) -> Option<&BTreeSet<VoterId>> {
+        let swift = self.swift.as_ref().filter(|swift| configuration.has_majority(swift));
+        if swift.is_none() || now.since(self.renewed) >= RENEWED {
+            self.renewed = now;
+            return None;
+        }
+        swift
+    }
+
+    /// A majority accepted what everybody was asked, these before all others.
+    pub(super) fn on_chosen(&mut self, first: &BTreeSet<VoterId>) {
+        self.swift = Some(first.clone());
+    }
+
+    /// One of those who were asked is late or gone.
+    pub(super) fn on_late(&mut self) {
+        self.swift = None;
+    }
+
+    /// Is an answer of this node being counted on?
+    pub(super) fn counts_on(&self, node: NodeId) -> bool {
+        self.swift.iter().flatten().any(|voter| voter.node == node)
+    }
+}

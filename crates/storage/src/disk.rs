@@ -13,6 +13,7 @@
 //!   bytes of the first: the kernel has marked the pages clean meanwhile. Reading them back proves nothing
 //!   either, because the page cache answers. Hence [`DiskFile::settle`] before every first read.
 
+mod direct;
 mod faulty;
 mod memory;
 mod real;
@@ -100,6 +101,10 @@ pub trait DiskFile: Send {
     fn write_zeroes(&mut self, offset: u64, len: u64) -> io::Result<()> {
         in_pieces(offset, len, &ZEROES, |at, zeroes| self.write_at(at, zeroes))
     }
+
+    /// From now on, whole sectors that are written at a sector's start need not go through the page cache: a hint. Who
+    /// appends a little at a time and syncs each time saves that every sync writes whole pages.
+    fn bypass_cache(&mut self) {}
 
     /// Makes the bytes written so far, and the length needed to read them, durable (`fdatasync`).
     ///

@@ -217,7 +217,8 @@ impl WriteAheadLog {
         let spares = Spares::open(&disk, segment_bytes).map_err(while_doing("taking stock of spares"))?;
         let last = recovered.segments.pop().expect("recovery finds a segment or fails");
         let number = last.header.number;
-        let file = disk.open(&number.path()).map_err(while_doing("opening the last segment"))?;
+        let mut file = disk.open(&number.path()).map_err(while_doing("opening the last segment"))?;
+        file.bypass_cache();
         let active = Active {
             file,
             number,
@@ -495,6 +496,7 @@ fn open_segment(
     if !is(Mutant::ForgetsDirectorySync) {
         disk.sync_dir("wal").map_err(during("naming a segment"))?;
     }
+    file.bypass_cache();
     let position = buffer.len() as u64;
     Ok(Active { file, number: header.number, capacity: header.capacity, seed, position, highest: None })
 }

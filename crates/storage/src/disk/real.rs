@@ -1,5 +1,6 @@
 //! The file system.
 
+use super::direct::Direct;
 use super::{Disk, DiskFile, ZEROES, in_pieces};
 use rustix::fs::{Advice, fadvise};
 use std::fs::{self, File, OpenOptions};
@@ -33,11 +34,11 @@ impl Disk for RealDisk {
     fn create(&self, path: &str) -> io::Result<Box<dyn DiskFile>> {
         let mut options = OpenOptions::new();
         let file = options.read(true).write(true).create(true).truncate(true).open(self.path(path))?;
-        Ok(Box::new(RealFile(file)))
+        Ok(Box::new(RealFile::new(file)))
     }
 
     fn open(&self, path: &str) -> io::Result<Box<dyn DiskFile>> {
-        Ok(Box::new(RealFile(OpenOptions::new().read(true).write(true).open(self.path(path))?)))
+        Ok(Box::new(RealFile::new(OpenOptions::new().read(true).write(true).open(self.path(path))?)))
     }
 
     fn rename(&self, from: &str, to: &str) -> io::Result<()> {
@@ -82,13 +83,23 @@ impl Disk for RealDisk {
 /// The size of a page of memory, in bytes.
 const PAGE: usize = 4096;
 
-struct RealFile(File);
+struct RealFile {
+    file: File,
+    /// The way past the page cache, if it is wanted and there is one.
+    direct: Option<Direct>,
+}
+
+impl RealFile {
+    fn new(file: File) -> RealFile {
+        RealFile { file, direct: None }
+    }
+}
 
 impl DiskFile for RealFile {
     fn read_at(&self, offset: u64, buffer: &mut [u8]) -> io::Result<usize> {
         let mut done = 0;
         while done < buffer.len() {
-            match self.0.read_at(&mut buffer[done..], offset + done as u64) {
+            match self.file.read_at(&mut buffer[done..], offset + done as u64) {
                 Ok(0) => break,
                 Ok(read) => done += read,
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
@@ -99,7 +110,12 @@ impl DiskFile for RealFile {
     }
 
     fn write_at(&mut self, offset: u64, bytes: &[u8]) -> io::Result<()> {
-        self.0.write_all_at(bytes, offset)
+        let done = self.direct.as_mut().map_or(Ok(0), |direct| direct.write_at(offset, bytes))?;
+        self.file.write_all_at(&bytes[done..], offset + done as u64)
+    }
+
+    fn bypass_cache(&mut self) {
+        self.direct = Direct::open(&self.file);
     }
 
     /// Page by page: the kernel keeps what one call wrote as one piece, and would from then on take all of it as
@@ -109,21 +125,54 @@ impl DiskFile for RealFile {
     }
 
     fn sync(&mut self) -> io::Result<()> {
-        self.0.sync_data()
+        self.file.sync_data()
     }
 
     fn len(&self) -> io::Result<u64> {
-        Ok(self.0.metadata()?.len())
+        Ok(self.file.metadata()?.len())
     }
 
     fn drop_cache(&self) -> io::Result<()> {
-        Ok(fadvise(&self.0, 0, None, Advice::DontNeed)?)
+        Ok(fadvise(&self.file, 0, None, Advice::DontNeed)?)
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    /// Sectors past the page cache and other bytes through it, in any order: one file all the same.
+    #[test]
+    fn a_file_is_the_same_whichever_way_it_was_written() {
+        let dir = tempfile::tempdir().unwrap();
+        let disk = RealDisk::new(dir.path());
+        let mut file = disk.create("file").unwrap();
+        file.write_zeroes(0, 100_000).unwrap();
+        file.bypass_cache();
+        let mut expected = vec![0; 100_000];
+        let pieces = [
+            (0, 512),
+            (512, 1_024),
+            (1_000, 7),
+            (512, 512),
+            (90, 3_000),
+            (4_096, 50_000),
+            (8_192, 4_096),
+            (99_840, 512),
+        ];
+        for (number, (offset, len)) in pieces.into_iter().enumerate() {
+            let piece = vec![number as u8 + 1; len];
+            file.write_at(offset as u64, &piece).unwrap();
+            if number % 2 == 0 {
+                file.sync().unwrap();
+            }
+            expected.resize(expected.len().max(offset + len), 0);
+            expected[offset..offset + len].copy_from_slice(&piece);
+            let mut found = vec![0; expected.len()];
+            assert_eq!(file.read_at(0, &mut found).unwrap(), expected.len());
+            assert!(found == expected, "after piece {number}");
+        }
+    }
 
     #[test]
     fn files_are_written_renamed_listed_and_removed() {

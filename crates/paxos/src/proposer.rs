@@ -440,7 +440,7 @@ impl Proposer {
         if let Some(flight) = reign.flights.get_mut(&slot) {
             let before = flight.is_chosen();
             flight.accepted.insert(voter);
-            if !before && flight.is_chosen() && flight.asked_all {
+            if !before && flight.is_chosen() && flight.asked_all && self.options.hedge.is_some() {
                 self.asking.on_chosen(&flight.accepted);
             }
         }
@@ -495,6 +495,9 @@ impl Proposer {
                 groups.entry(how).or_default().push(node);
                 reign.telling.on_told(node, reign.chosen);
             }
+        }
+        if let Some(told) = self.members.iter().map(|&node| reign.telling.told(node)).min() {
+            reign.telling.raise(told);
         }
         let mut effects = Vec::new();
         for (how, to) in groups {

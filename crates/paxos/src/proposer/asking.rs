@@ -57,3 +57,31 @@ impl Asking {
         self.swift.iter().flatten().any(|voter| voter.node == node)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::types::Incarnation;
+
+    fn voters(nodes: impl IntoIterator<Item = u64>) -> BTreeSet<VoterId> {
+        nodes.into_iter().map(|node| VoterId { node: NodeId(node), incarnation: Incarnation(1) }).collect()
+    }
+
+    #[test]
+    fn few_are_asked_while_they_are_a_majority_in_time() {
+        let five = Configuration::new(voters(1..=5));
+        let seven = Configuration::new(voters(1..=7));
+        let mut asking = Asking::default();
+        let now = Time(0) + RENEWED;
+        assert_eq!(asking.few(&five, now), None, "nobody is known to be swift");
+        asking.on_chosen(&voters([1, 3, 4]));
+        assert_eq!(asking.few(&five, now), Some(&voters([1, 3, 4])));
+        assert!(asking.counts_on(NodeId(3)) && !asking.counts_on(NodeId(2)));
+        assert_eq!(asking.few(&seven, now), None, "no majority of these");
+        assert_eq!(asking.few(&five, now + RENEWED), None, "somebody else may be swifter by now");
+        assert_eq!(asking.few(&five, now + RENEWED), Some(&voters([1, 3, 4])));
+        asking.on_late();
+        assert_eq!(asking.few(&five, now + RENEWED), None);
+        assert!(!asking.counts_on(NodeId(3)));
+    }
+}

@@ -36,7 +36,11 @@ impl Telling {
 
     /// Nothing up to here has to be told any more.
     pub(super) fn raise(&mut self, floor: Prefix) {
-        self.floor = self.floor.max(floor);
+        if self.floor < floor {
+            self.floor = floor;
+            self.told.retain(|_, told| *told > floor);
+            self.read.retain(|_, read| *read > floor);
+        }
     }
 
     /// How far `node` was told.

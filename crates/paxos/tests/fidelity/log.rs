@@ -446,6 +446,44 @@ fn pms_38_the_steady_state_is_phase_2_only() {
     }
 }
 
+/// PMS-37, for those who were not asked: when a majority cannot be had from the few, the others are asked.
+#[test]
+fn pms_37_others_are_asked_when_one_of_the_few_is_gone_or_late() {
+    let asked = |effects: &[proposer::Effect]| {
+        effects.iter().find_map(|effect| match effect {
+            proposer::Effect::Send { to, message: Message::Accept { .. } } => Some(to.clone()),
+            _ => None,
+        })
+    };
+    let nodes = |nodes: &[u64]| Some(nodes.iter().copied().map(NodeId).collect());
+    let mut acceptors: Vec<Acceptor> = (1..=5).map(acceptor).collect();
+    let mut proposer = proposer(1, 5, 100);
+    phase_1(&mut proposer, &mut acceptors, Vec::new());
+    let ballot = proposer.leads().unwrap();
+    let propose = |proposer: &mut Proposer, sequence| {
+        proposer.on_submit(vec![command(1, sequence)]);
+        asked(&proposer.flush(START))
+    };
+    let accept = |proposer: &mut Proposer, slot, nodes: &[u64]| {
+        nodes.iter().for_each(|&node| proposer.on_accepted(ballot, Slot(slot), voter(node)));
+    };
+    assert_eq!(propose(&mut proposer, 1), nodes(&[1, 2, 3, 4, 5]));
+    accept(&mut proposer, 1, &[1, 3, 4, 2, 5]);
+    assert_eq!(propose(&mut proposer, 2), nodes(&[1, 3, 4]));
+    assert_eq!(proposer.on_disconnected(NodeId(2)), [], "nothing was to come from there");
+    assert_eq!(asked(&proposer.on_disconnected(NodeId(4))), nodes(&[2, 5]));
+    assert_eq!(propose(&mut proposer, 3), nodes(&[1, 2, 3, 4, 5]), "until it is known who is swift");
+    accept(&mut proposer, 2, &[1, 3, 5]);
+    assert_eq!(propose(&mut proposer, 4), nodes(&[1, 3, 5]));
+    accept(&mut proposer, 3, &[1, 2, 3]);
+    accept(&mut proposer, 4, &[1, 3]);
+    let hedge = options().hedge.expect("on, unless switched off");
+    assert_eq!(asked(&proposer.tick(START + hedge / 2)), None);
+    assert_eq!(asked(&proposer.tick(START + hedge)), nodes(&[2, 4]), "5 is late");
+    accept(&mut proposer, 4, &[2]);
+    assert_eq!(proposer.in_flight(), 0);
+}
+
 /// The answer is what applying gave, the same at every replica that applied, kept while somebody may wait.
 #[test]
 fn pms_40_every_replica_that_applied_has_the_answer() {

@@ -154,6 +154,9 @@ impl Core {
         let eager = reads || commands || self.stopping.is_some();
         if std::mem::replace(&mut self.eager, eager) != eager {
             self.shared.core.set_eager(eager);
+            if eager {
+                self.shared.call_learner();
+            }
         }
     }
 
@@ -220,10 +223,12 @@ impl Core {
                 self.shared.tell_acceptor(from, message.clone());
                 let weight = weight(&message);
                 let accept = learner::Input::Accept { ballot, slot, value, chosen };
-                if chosen.is_some_and(|word| self.is_news(word)) {
+                // A proposal alone is nothing to apply, and what is, can lie for a moment if nobody here waits.
+                let news = chosen.is_some_and(|word| self.is_news(word));
+                if news && self.is_awaited() {
                     self.shared.tell_learner(accept, weight);
                 } else {
-                    self.shared.tell_learner_quietly(accept, weight); // a proposal alone is nothing to apply
+                    self.shared.tell_learner_quietly(accept, weight);
                 }
                 self.tell_front(ballot);
                 self.tell_proposer(from, message);
@@ -296,6 +301,13 @@ impl Core {
         if self.is_news(word) {
             self.shared.tell_learner(learner::Input::Chosen(word), weight_of(0));
         }
+    }
+
+    /// Does anybody here wait until more is applied: a client, a reader, or the proposer for its window?
+    fn is_awaited(&self) -> bool {
+        let leads =
+            self.leadership.as_ref().is_some_and(|leadership| leadership.proposer().ballot().is_some());
+        self.eager || leads || self.shared.desk().waiting() > 0
     }
 
     /// Does this say more than the learner was told last?

@@ -40,7 +40,7 @@ pub(crate) enum Input {
 }
 
 /// How often a learner looks for holes.
-const TICK: Duration = Duration::from_millis(20);
+const TICK: Duration = Duration::from_millis(10);
 
 /// How many slots are applied under one hold of the lock, so that readers get their turn.
 const APPLY_AT_ONCE: usize = 64;

@@ -340,10 +340,18 @@ impl Shared {
         }
     }
 
-    /// As [`Shared::tell_learner`], for what the learner can do nothing with before it hears more.
+    /// As [`Shared::tell_learner`], for what the learner can do nothing with before it hears more, or what nobody here
+    /// waits for.
     pub(crate) fn tell_learner_quietly(&self, input: learner::Input, bytes: usize) {
         if let Some(mailbox) = lock(&self.learner).as_ref() {
             mailbox.offer_quietly(input, bytes);
+        }
+    }
+
+    /// Somebody waits for what the learner was told quietly.
+    pub(crate) fn call_learner(&self) {
+        if let Some(mailbox) = lock(&self.learner).as_ref() {
+            mailbox.call();
         }
     }
 

@@ -461,7 +461,9 @@ impl Proposer {
     /// Proposes everything that may be proposed now, and tells the learners what is chosen where somebody waits for
     /// it. To be called after each turn of input, so that what arrived together is batched.
     pub fn flush(&mut self, now: Time) -> Vec<Effect> {
-        let mut effects = self.propose(now);
+        // First, so that nobody who waits has to look for it behind a proposal.
+        let mut effects = if self.options.hedge.is_some() { self.tell(false) } else { Vec::new() };
+        effects.extend(self.propose(now));
         effects.extend(self.tell(false));
         effects
     }

@@ -223,9 +223,10 @@ impl Core {
                 self.shared.tell_acceptor(from, message.clone());
                 let weight = weight(&message);
                 let accept = learner::Input::Accept { ballot, slot, value, chosen };
-                // A proposal alone is nothing to apply, and what is, can lie for a moment if nobody here waits.
+                // A proposal alone is nothing to apply. Nor is a word that rides along urgent: where somebody waits for
+                // what it says, the leader says it by itself.
                 let news = chosen.is_some_and(|word| self.is_news(word));
-                if news && self.is_awaited() {
+                if news && self.eager {
                     self.shared.tell_learner(accept, weight);
                 } else {
                     self.shared.tell_learner_quietly(accept, weight);
@@ -301,13 +302,6 @@ impl Core {
         if self.is_news(word) {
             self.shared.tell_learner(learner::Input::Chosen(word), weight_of(0));
         }
-    }
-
-    /// Does anybody here wait until more is applied: a client, a reader, or the proposer for its window?
-    fn is_awaited(&self) -> bool {
-        let leads =
-            self.leadership.as_ref().is_some_and(|leadership| leadership.proposer().ballot().is_some());
-        self.eager || leads || self.shared.desk().waiting() > 0
     }
 
     /// Does this say more than the learner was told last?

@@ -107,7 +107,7 @@ impl Core {
     }
 
     /// Runs until the replica is shut down.
-    pub(crate) async fn run(mut self, tick: Duration, transport: &Transport) {
+    pub(crate) async fn run(mut self, tick: Duration, transport: Arc<Transport>) {
         let mut ticks = tokio::time::interval(tick);
         ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
         let shared = Arc::clone(&self.shared);
@@ -119,7 +119,7 @@ impl Core {
             };
             self.turn(ticked);
             if self.may_stop() {
-                return self.stop(transport).await;
+                return self.stop(&transport).await;
             }
         }
     }

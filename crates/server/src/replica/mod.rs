@@ -224,7 +224,11 @@ fn run_core(shared: Arc<Shared>, forming: Forming, ready: oneshot::Sender<Result
                 let _ = shared.links.set(Arc::new(PeerLinks(Arc::clone(&transport)))); // set here only
                 let _ = ready.send(Ok(())); // whoever started us may be gone
                 let tick = shared.config.patience.tick;
-                Core::new(Arc::clone(&shared), forming).run(tick, &transport).await;
+                // In a task: the runtime asks the system for news before each look at what it blocks on.
+                let core = Core::new(Arc::clone(&shared), forming).run(tick, transport);
+                if let Err(ended) = tokio::spawn(core).await {
+                    std::panic::resume_unwind(ended.into_panic());
+                }
             }
             Err(error) => {
                 let _ = ready.send(Err(StartError::Listen(error)));

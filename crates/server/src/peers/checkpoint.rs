@@ -25,7 +25,7 @@ use tokio_stream::wrappers::ReceiverStream;
 use tonic::codegen::BoxStream;
 use tonic::{Status, Streaming};
 
-use super::lane::{connect_any, within};
+use super::dial::{connect_any, within};
 use super::links::Way;
 use super::{Shared, TransportError};
 

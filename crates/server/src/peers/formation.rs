@@ -12,7 +12,7 @@ use synod_rpc::peer::PROTOCOL_VERSION;
 use synod_rpc::synodpb as pb;
 use tonic::Status;
 
-use super::lane::{connect_any, within};
+use super::dial::{connect_any, within};
 use super::links::Way;
 use super::{Shared, TransportError};
 

@@ -1,21 +1,32 @@
 //! The sending side: one task per peer and lane keeps one connection, for as
 //! long as the peer belongs to this server's world.
 
-use std::future::Future;
+use std::future::{Future, pending, poll_fn};
+use std::pin::pin;
 use std::sync::Arc;
+use std::task::Poll;
 use std::time::Duration;
 
+use bytes::Bytes;
+use h2::client::{Connection, SendRequest};
+use h2::{Ping, PingPong, RecvStream, SendStream};
+use hyper::header::{CONTENT_TYPE, HeaderValue, TE};
+use hyper::http::uri::{InvalidUri, PathAndQuery, Scheme};
+use hyper::{Method, Request, StatusCode, Uri};
+use prost::Message;
 use rand::{RngExt, SeedableRng};
 use rand_chacha::ChaCha8Rng;
-use synod_paxos::types::{ClusterId, NodeId};
+use synod_paxos::types::ClusterId;
 use synod_rpc::peer::{PROTOCOL_VERSION, cluster_to_wire};
 use synod_rpc::synodpb as pb;
-use synod_rpc::synodpb::paxos_client::PaxosClient;
+use tokio::net::TcpStream;
 use tokio::time::{sleep, timeout};
-use tonic::transport::{Channel, Endpoint};
+use tonic::Status;
 
+use super::framing::{self, DELIVER, Unwrap};
+use super::line::Line;
 use super::peer::Peer;
-use super::queue::{Lane, MAX_FRAME_BYTES};
+use super::queue::Lane;
 use super::{Shared, TransportError};
 
 /// How long a connection, and then the peer's welcome, may take to come.
@@ -60,7 +71,7 @@ pub(super) async fn keep(shared: Arc<Shared>, peer: Arc<Peer>, lane: Lane) {
 /// dropped, what waits for it is forgotten.
 struct Attempt<'a> {
     shared: &'a Shared,
-    peer: &'a Peer,
+    peer: &'a Arc<Peer>,
     lane: Lane,
     up: bool,
 }
@@ -78,7 +89,8 @@ impl Attempt<'_> {
     }
 
     async fn talk(&mut self, url: &str, cluster: ClusterId) -> Result<(), TransportError> {
-        let mut client = connect(url).await?;
+        let (head, mut connection, sender) = connect(url).await?;
+        let pings = connection.ping_pong();
         let hello = pb::Hello {
             version_min: PROTOCOL_VERSION,
             version_max: PROTOCOL_VERSION,
@@ -87,19 +99,25 @@ impl Attempt<'_> {
             to_node: self.peer.node.0,
             lane: pb::Lane::from(self.lane).into(),
         };
-        let queue = self.peer.queue(self.lane);
-        let frames = queue.stream(hello, self.peer.taken());
-        let mut answers = within(DIAL_TIMEOUT, client.deliver(frames)).await?.into_inner();
-        within(DIAL_TIMEOUT, answers.message())
-            .await?
-            .ok_or_else(|| TransportError::Failed("it closed the stream without a welcome".into()))?;
-
-        queue.welcomed();
+        let (stream, mut answers) = tokio::select! {
+            introduced = introduce(sender, head, hello) => introduced?,
+            end = &mut connection => return Err(broken(end)),
+            () = sleep(DIAL_TIMEOUT) => return Err(TransportError::Silent(DIAL_TIMEOUT)),
+        };
+        let line = Arc::new(Line::new(Arc::clone(self.peer), self.lane, stream, connection).await);
+        self.peer.queue(self.lane).open(Arc::clone(&line));
         self.up = true;
         self.peer.set_up(self.lane, true, &*self.shared.inbox);
-        // hyper pulls frames from the queue by itself; here is only left to wait for the end.
-        answers.message().await.map_err(|status| TransportError::from_status(&status))?;
-        Ok(())
+        tokio::select! {
+            biased;
+            end = line.run() => {
+                // What it was told before it broke says more.
+                let told = poll_once(answers.message()).await;
+                told.and_then(Result::err).map_or_else(|| Err(broken(end)), Err)
+            }
+            end = answers.message() => end.map(drop),
+            silence = silent(pings, PING_INTERVAL) => Err(silence),
+        }
     }
 }
 
@@ -110,57 +128,120 @@ impl Drop for Attempt<'_> {
     }
 }
 
-/// A new connection to `url`.
-pub(super) async fn connect(url: &str) -> Result<PaxosClient<Channel>, TransportError> {
-    let endpoint = Endpoint::from_shared(url.to_owned())
-        .map_err(|error| TransportError::Address { url: url.to_owned(), reason: reason(&error) })?
-        .connect_timeout(DIAL_TIMEOUT)
-        .tcp_nodelay(true)
-        .http2_keep_alive_interval(PING_INTERVAL)
-        .keep_alive_timeout(PING_TIMEOUT)
-        .keep_alive_while_idle(true)
-        .initial_stream_window_size(WINDOW_BYTES)
-        .initial_connection_window_size(WINDOW_BYTES);
+type Connected = (Request<()>, Connection<TcpStream, Bytes>, SendRequest<Bytes>);
+
+/// A new connection to `url`, and the head of the request that opens a stream there.
+async fn connect(url: &str) -> Result<Connected, TransportError> {
+    let wrong = |reason: String| TransportError::Address { url: url.to_owned(), reason };
+    let uri: Uri = url.parse().map_err(|error: InvalidUri| wrong(error.to_string()))?;
+    let host = uri.host().filter(|_| uri.scheme() == Some(&Scheme::HTTP));
+    let host = host.ok_or_else(|| wrong("no http:// and a host".into()))?;
+    let address = (host.trim_start_matches('[').trim_end_matches(']'), uri.port_u16().unwrap_or(80));
+
     let unreachable = |reason| TransportError::Unreachable { url: url.to_owned(), reason };
-    let channel = timeout(DIAL_TIMEOUT, endpoint.connect())
+    let dial = async {
+        let stream = TcpStream::connect(address).await.map_err(|error| error.to_string())?;
+        stream.set_nodelay(true).map_err(|error| error.to_string())?;
+        let mut builder = h2::client::Builder::new();
+        builder
+            .initial_window_size(WINDOW_BYTES)
+            .initial_connection_window_size(WINDOW_BYTES)
+            .enable_push(false);
+        builder.handshake(stream).await.map_err(|error| error.to_string())
+    };
+    let (sender, connection) = timeout(DIAL_TIMEOUT, dial)
         .await
         .map_err(|_| unreachable(format!("no connection within {DIAL_TIMEOUT:?}")))?
-        .map_err(|error| unreachable(reason(&error)))?;
-    Ok(PaxosClient::new(channel)
-        .max_decoding_message_size(MAX_FRAME_BYTES)
-        .max_encoding_message_size(MAX_FRAME_BYTES))
+        .map_err(unreachable)?;
+
+    let mut path = uri.into_parts();
+    path.path_and_query = Some(PathAndQuery::from_static(DELIVER));
+    let mut head = Request::new(());
+    *head.method_mut() = Method::POST;
+    *head.uri_mut() = Uri::from_parts(path).map_err(|error| wrong(error.to_string()))?;
+    head.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static("application/grpc"));
+    head.headers_mut().insert(TE, HeaderValue::from_static("trailers"));
+    Ok((head, connection, sender))
 }
 
-/// The answer to a call, if it comes in time.
-pub(super) async fn within<T>(
-    limit: Duration,
-    call: impl Future<Output = Result<T, tonic::Status>>,
-) -> Result<T, TransportError> {
-    let answer = timeout(limit, call).await.map_err(|_| TransportError::Silent(limit))?;
-    answer.map_err(|status| TransportError::from_status(&status))
-}
-
-/// The innermost cause, which is the one that says something ("connection
-/// refused" rather than "transport error").
-fn reason(error: &dyn std::error::Error) -> String {
-    let mut cause = error;
-    while let Some(inner) = cause.source() {
-        cause = inner;
+/// Says hello on a new stream and waits for the welcome.
+async fn introduce(
+    sender: SendRequest<Bytes>,
+    head: Request<()>,
+    hello: pb::Hello,
+) -> Result<(SendStream<Bytes>, Answers), TransportError> {
+    let mut sender = sender.ready().await.map_err(lost)?;
+    let (response, mut stream) = sender.send_request(head, false).map_err(lost)?;
+    let first = pb::Frame { messages: Vec::new(), hello: Some(hello) };
+    stream.send_data(framing::wrap(&first), false).map_err(lost)?;
+    let (head, body) = response.await.map_err(lost)?.into_parts();
+    if head.status != StatusCode::OK {
+        return Err(TransportError::Failed(format!("it answered with HTTP status {}", head.status)));
     }
-    cause.to_string()
+    // A refusal has its status in the head.
+    if head.headers.contains_key(Status::GRPC_STATUS) {
+        framing::ended(Some(&head.headers)).map_err(|status| TransportError::from_status(&status))?;
+    }
+    let mut answers = Answers { body, messages: Unwrap::default() };
+    let welcome = answers.message().await?;
+    let welcome =
+        welcome.ok_or_else(|| TransportError::Failed("it closed the stream without a welcome".into()))?;
+    pb::Welcome::decode(welcome).map_err(|_| TransportError::Failed("its welcome is none".into()))?;
+    Ok((stream, answers))
 }
 
-/// The URLs of a peer, tried in turn until one can be connected to.
-pub(super) async fn connect_any(
-    node: NodeId,
-    urls: &[String],
-) -> Result<PaxosClient<Channel>, TransportError> {
-    let mut last = TransportError::UnknownPeer(node);
-    for url in urls {
-        match connect(url).await {
-            Ok(client) => return Ok(client),
-            Err(error) => last = error,
+/// What the peer says on a stream that carries messages to it.
+struct Answers {
+    body: RecvStream,
+    messages: Unwrap,
+}
+
+impl Answers {
+    /// The next message; none once the stream has ended well.
+    async fn message(&mut self) -> Result<Option<Bytes>, TransportError> {
+        loop {
+            match self.messages.next() {
+                Ok(None) => {}
+                message => return message.map_err(|status| TransportError::from_status(&status)),
+            }
+            let Some(piece) = self.body.data().await else { break };
+            let piece = piece.map_err(lost)?;
+            self.body.flow_control().release_capacity(piece.len()).map_err(lost)?;
+            self.messages.push(piece);
+        }
+        let trailers = self.body.trailers().await.map_err(lost)?;
+        framing::ended(trailers.as_ref()).map_err(|status| TransportError::from_status(&status))?;
+        Ok(None)
+    }
+}
+
+/// What `future` has to say already.
+async fn poll_once<T>(future: impl Future<Output = T>) -> Option<T> {
+    let mut future = pin!(future);
+    poll_fn(|cx| match future.as_mut().poll(cx) {
+        Poll::Ready(said) => Poll::Ready(Some(said)),
+        Poll::Pending => Poll::Ready(None),
+    })
+    .await
+}
+
+/// Ends when the other side does not answer a ping in time.
+pub(super) async fn silent(pings: Option<PingPong>, interval: Duration) -> TransportError {
+    let Some(mut pings) = pings else { return pending().await };
+    loop {
+        sleep(interval).await;
+        match timeout(PING_TIMEOUT, pings.ping(Ping::opaque())).await {
+            Ok(Ok(_)) => {}
+            Ok(Err(error)) => return lost(error),
+            Err(_) => return TransportError::Silent(PING_TIMEOUT),
         }
     }
-    Err(last)
+}
+
+fn lost(error: h2::Error) -> TransportError {
+    TransportError::Failed(format!("the connection broke: {error}"))
+}
+
+fn broken(end: Result<(), h2::Error>) -> TransportError {
+    end.map_or_else(lost, |()| TransportError::Failed("it closed the connection".into()))
 }

@@ -4,9 +4,9 @@
 //!   this server                                             another
 //!   ───────────                                             ───────
 //!   send(to, message)   encoded once
-//!      ├─> queue ── stream ── HTTP/2 ── frames ──────────>  Inbox::deliver(from, messages)
-//!      └─> queue ── stream ── HTTP/2 ── ...
-//!   Inbox::deliver  <──────────── frames ── HTTP/2 ── stream ── queue <── send(...)
+//!      ├─> queue ── line ── HTTP/2 ── frames ────────────>  Inbox::deliver(from, messages)
+//!      └─> queue ── line ── HTTP/2 ── ...
+//!   Inbox::deliver  <── delivery ── frames ── HTTP/2 ── line ── queue <── send(...)
 //! ```
 //!
 //! A stream carries messages one way. To each peer there are three *lanes*, each
@@ -14,6 +14,10 @@
 //! and pressing (heartbeats, reads); and catching up. A lane takes all that waits
 //! into one frame whenever its connection can carry more, so batches grow with
 //! the load and nothing ever waits for a timer.
+//!
+//! It is gRPC, and any gRPC library can be at the other end; but what such a library does
+//! for a message costs more than what the protocol does for it, so these streams lie
+//! directly on HTTP/2, and whoever sends may write to the socket himself.
 //!
 //! Nothing here is trusted to arrive. Queues drop what does not fit and what is
 //! older than the last failed attempt to connect; the protocol sends again what
@@ -24,10 +28,15 @@
 //! version; otherwise the callee says why not. Checkpoints and the messages of
 //! formation travel beside the lanes, in calls of their own.
 
+mod call;
 mod checkpoint;
+mod delivery;
+mod dial;
 mod error;
 mod formation;
+mod framing;
 mod lane;
+mod line;
 mod links;
 mod peer;
 mod queue;
@@ -48,11 +57,12 @@ use std::time::Duration;
 
 use arc_swap::ArcSwap;
 use bytes::Bytes;
+use line::Line;
 use links::{Fate, Way};
 use peer::{Counters, Peer};
 use queue::Lane;
 use synod_paxos::formation::FormationMessage;
-use synod_paxos::message::Message;
+use synod_paxos::message::{Message, Outgoing};
 use synod_paxos::types::{ClusterId, NodeId};
 use tokio::net::TcpListener;
 use tokio::runtime::Handle;
@@ -233,6 +243,25 @@ impl Transport {
     /// Sends `message` to each of `to`, or drops it; never waits. This server and
     /// strangers in `to` are passed over. May be called from any thread.
     pub fn send(&self, to: &[NodeId], message: &Message) {
+        self.queue(to, message, &mut |line| line.call());
+    }
+
+    /// As [`Transport::send`], and the calling thread writes to the sockets itself, as far
+    /// as they take it at once: for a thread that would have to wake this transport's.
+    pub fn send_here(&self, outgoing: &[Outgoing]) {
+        let mut lines: Vec<Arc<Line>> = Vec::new();
+        for Outgoing { to, message } in outgoing {
+            self.queue(&[*to], message, &mut |line| {
+                if !lines.iter().any(|known| Arc::ptr_eq(known, &line)) {
+                    lines.push(line);
+                }
+            });
+        }
+        lines.iter().for_each(|line| line.carry());
+    }
+
+    /// Queues `message` for each of `to`; `queued` is told the lines that it can leave by.
+    fn queue(&self, to: &[NodeId], message: &Message, queued: &mut dyn FnMut(Arc<Line>)) {
         let shared = &self.shared;
         let lane = Lane::of(message);
         let peers = shared.peers.load();
@@ -252,9 +281,15 @@ impl Transport {
             match fate {
                 Fate::Late(delay) => {
                     let peer = Arc::clone(peer);
-                    shared.later(delay, bytes.len(), move || peer.push(lane, bytes));
+                    shared.later(delay, bytes.len(), move || {
+                        peer.push(lane, bytes);
+                        peer.queue(lane).line().iter().for_each(|line| line.call());
+                    });
                 }
-                Fate::Pass | Fate::Lost => peer.push(lane, bytes),
+                Fate::Pass | Fate::Lost => {
+                    peer.push(lane, bytes);
+                    peer.queue(lane).line().into_iter().for_each(&mut *queued);
+                }
             }
         }
     }

@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 use bytes::Bytes;
 use synod_paxos::types::NodeId;
 
-use super::queue::{Lane, MAX_MESSAGE_BYTES, Queue, Taken};
+use super::queue::{Lane, MAX_MESSAGE_BYTES, Queue};
 use super::{Inbox, PeerStats};
 
 /// A peer at its present addresses. When those change, another takes its place.
@@ -16,7 +16,7 @@ pub(super) struct Peer {
     pub(super) node: NodeId,
     pub(super) urls: Vec<String>,
     pub(super) counters: Arc<Counters>,
-    queues: [Arc<Queue>; 3],
+    queues: [Queue; 3],
     link: Mutex<Link>,
 }
 
@@ -50,6 +50,12 @@ impl Counters {
         *self.last_heard.lock().unwrap_or_else(PoisonError::into_inner) = Some(Instant::now());
     }
 
+    /// A frame was handed to a connection.
+    pub(super) fn sent(&self, messages: u64, bytes: u64) {
+        self.sent_messages.fetch_add(messages, Ordering::Relaxed);
+        self.sent_bytes.fetch_add(bytes, Ordering::Relaxed);
+    }
+
     /// Messages were lost for want of room or of a connection.
     pub(super) fn dropped(&self, messages: u64) {
         self.dropped.fetch_add(messages, Ordering::Relaxed);
@@ -72,15 +78,15 @@ impl Counters {
 
 impl Peer {
     pub(super) fn new(node: NodeId, urls: Vec<String>, counters: Arc<Counters>) -> Peer {
-        let queues = Lane::ALL.map(|lane| Arc::new(Queue::new(lane)));
+        let queues = Lane::ALL.map(Queue::new);
         Peer { node, urls, counters, queues, link: Mutex::default() }
     }
 
-    pub(super) fn queue(&self, lane: Lane) -> &Arc<Queue> {
+    pub(super) fn queue(&self, lane: Lane) -> &Queue {
         &self.queues[lane as usize]
     }
 
-    /// Queues an encoded message, or drops it.
+    /// Queues an encoded message, or drops it. It leaves once the lane's line is called or carries.
     pub(super) fn push(&self, lane: Lane, message: Bytes) {
         if message.len() > MAX_MESSAGE_BYTES {
             // Nobody would take it: a bug of ours, since values are bounded well below.
@@ -89,15 +95,6 @@ impl Peer {
         } else if self.urls.is_empty() || !self.queue(lane).push(message) {
             self.counters.dropped(1);
         }
-    }
-
-    /// Counts what a stream takes.
-    pub(super) fn taken(&self) -> Taken {
-        let counters = Arc::clone(&self.counters);
-        Arc::new(move |messages, bytes| {
-            counters.sent_messages.fetch_add(messages, Ordering::Relaxed);
-            counters.sent_bytes.fetch_add(bytes, Ordering::Relaxed);
-        })
     }
 
     fn link(&self) -> MutexGuard<'_, Link> {

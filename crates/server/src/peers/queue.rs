@@ -1,19 +1,19 @@
-//! What waits for a peer, and the stream that takes it there.
+//! What waits for a peer.
 //!
 //! A queue never makes the sender wait: what does not fit is dropped, which the
-//! protocol takes for a lost message (PMS-14). The stream takes *all* that waits
-//! whenever the connection can carry more, so that a busy link carries few, large
-//! frames and an idle one small, prompt ones, without a timer.
+//! protocol takes for a lost message (PMS-14). *All* that waits is taken whenever the
+//! connection can carry more, so that a busy link carries few, large frames and an
+//! idle one small, prompt ones, without a timer.
 
 use std::collections::VecDeque;
-use std::pin::Pin;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::task::{Context, Poll, Waker};
 
 use bytes::Bytes;
 use synod_paxos::message::Message;
 use synod_rpc::synodpb as pb;
-use tokio_stream::Stream;
+
+use super::framing;
+use super::line::Line;
 
 /// A frame is closed once it holds this many bytes of messages.
 const FRAME_BYTES: usize = 4 << 20;
@@ -86,22 +86,28 @@ impl From<Lane> for pb::Lane {
 }
 
 /// Encoded messages that wait for one peer on one lane.
-#[derive(Debug)]
 pub(super) struct Queue {
     max_bytes: usize,
     max_messages: usize,
     state: Mutex<State>,
 }
 
-#[derive(Debug, Default)]
+#[derive(Default)]
 struct State {
     waiting: VecDeque<Bytes>,
     bytes: usize,
-    /// The stream that may take from here. Streams of earlier connections end.
-    stream: u64,
-    /// Has the peer welcomed that stream?
-    welcomed: bool,
-    waker: Option<Waker>,
+    /// The way out, while there is one. It refers to this queue, until [`Queue::reset`].
+    line: Option<Arc<Line>>,
+}
+
+/// Messages that leave together.
+pub(super) struct Frame {
+    /// As they travel.
+    pub(super) bytes: Bytes,
+    /// How many they are.
+    pub(super) messages: u64,
+    /// Their own bytes.
+    pub(super) message_bytes: u64,
 }
 
 impl Queue {
@@ -114,7 +120,7 @@ impl Queue {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Adds a message. False if there was no room; it is lost then.
+    /// Adds a message, for whoever calls or carries afterwards. False if there was no room; it is lost then.
     #[must_use]
     pub(super) fn push(&self, message: Bytes) -> bool {
         let mut state = self.state();
@@ -125,152 +131,88 @@ impl Queue {
         }
         state.bytes += message.len();
         state.waiting.push_back(message);
-        let waker = if state.welcomed { state.waker.take() } else { None };
-        drop(state);
-        if let Some(waker) = waker {
-            waker.wake();
-        }
         true
     }
 
-    /// A stream for a new connection, which begins with `hello` and goes on once
-    /// [`Queue::welcomed`] is called. Earlier streams end.
-    pub(super) fn stream(self: &Arc<Self>, hello: pb::Hello, taken: Taken) -> Outbox {
+    /// The way out; none while there is no connection.
+    pub(super) fn line(&self) -> Option<Arc<Line>> {
+        self.state().line.clone()
+    }
+
+    /// From now on messages leave by `line`.
+    pub(super) fn open(&self, line: Arc<Line>) {
+        self.state().line = Some(line);
+    }
+
+    /// Does nothing wait?
+    pub(super) fn is_empty(&self) -> bool {
+        self.state().waiting.is_empty()
+    }
+
+    /// All that waits, or as much as a frame holds; nothing if nothing waits.
+    pub(super) fn take(&self) -> Option<Frame> {
         let mut state = self.state();
-        state.stream += 1;
-        state.welcomed = false;
-        wake(&mut state);
-        Outbox { queue: Arc::clone(self), stream: state.stream, hello: Some(hello), taken }
-    }
-
-    /// The peer wants to hear from the present stream.
-    pub(super) fn welcomed(&self) {
-        let mut state = self.state();
-        state.welcomed = true;
-        wake(&mut state);
-    }
-
-    /// The connection broke, or was not to be had: ends its stream and forgets
-    /// what waits, which is old by now. Answers how many messages that were.
-    pub(super) fn reset(&self) -> u64 {
-        let mut state = self.state();
-        let forgotten = state.waiting.len();
-        // Not cleared: a queue that was long once should give its memory back.
-        state.waiting = VecDeque::new();
-        state.bytes = 0;
-        state.stream += 1;
-        state.welcomed = false;
-        wake(&mut state);
-        forgotten as u64
-    }
-}
-
-fn wake(state: &mut State) {
-    if let Some(waker) = state.waker.take() {
-        waker.wake();
-    }
-}
-
-/// Is told how many messages and bytes went into a frame.
-pub(super) type Taken = Arc<dyn Fn(u64, u64) + Send + Sync>;
-
-/// The frames of one connection.
-pub(super) struct Outbox {
-    queue: Arc<Queue>,
-    stream: u64,
-    hello: Option<pb::Hello>,
-    taken: Taken,
-}
-
-impl Stream for Outbox {
-    type Item = pb::Frame;
-
-    fn poll_next(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<pb::Frame>> {
-        let this = &mut *self;
-        let mut state = this.queue.state();
-        if state.stream != this.stream {
-            return Poll::Ready(None);
-        }
-        if let Some(hello) = this.hello.take() {
-            return Poll::Ready(Some(pb::Frame { messages: Vec::new(), hello: Some(hello) }));
-        }
-        if state.waiting.is_empty() || !state.welcomed {
-            state.waker = Some(cx.waker().clone());
-            return Poll::Pending;
-        }
         let mut messages = Vec::with_capacity(state.waiting.len());
         let mut bytes = 0;
         // The first goes whatever its size.
         while bytes < FRAME_BYTES
             && let Some(message) =
-                state.waiting.pop_front_if(|next| bytes == 0 || bytes + next.len() <= FRAME_BYTES)
+                state.waiting.pop_front_if(|next| messages.is_empty() || bytes + next.len() <= FRAME_BYTES)
         {
             bytes += message.len();
             messages.push(message);
         }
         state.bytes -= bytes;
         drop(state);
-        (this.taken)(messages.len() as u64, bytes as u64);
-        Poll::Ready(Some(pb::Frame { messages, hello: None }))
+        let count = messages.len() as u64;
+        (count > 0).then(|| Frame {
+            bytes: framing::wrap(&pb::Frame { messages, hello: None }),
+            messages: count,
+            message_bytes: bytes as u64,
+        })
+    }
+
+    /// The connection broke, or was not to be had: forgets it and what waits, which
+    /// is old by now. Answers how many messages that were.
+    pub(super) fn reset(&self) -> u64 {
+        // Not cleared: a queue that was long once should give its memory back.
+        let State { waiting, .. } = std::mem::take(&mut *self.state());
+        waiting.len() as u64
     }
 }
 
 #[cfg(test)]
 mod tests {
-    use std::sync::atomic::{AtomicU64, Ordering};
-
-    use tokio_stream::StreamExt;
+    use prost::Message as _;
 
     use super::*;
 
-    fn outbox(queue: &Arc<Queue>) -> (Outbox, Arc<AtomicU64>) {
-        let taken = Arc::new(AtomicU64::new(0));
-        let count = Arc::clone(&taken);
-        let hello = pb::Hello { version_min: 1, ..Default::default() };
-        let outbox = queue.stream(
-            hello,
-            Arc::new(move |messages, _| {
-                count.fetch_add(messages, Ordering::Relaxed);
-            }),
-        );
-        (outbox, taken)
+    fn taken(queue: &Queue) -> Vec<Bytes> {
+        let frame = queue.take().expect("something waits");
+        let mut unwrap = framing::Unwrap::default();
+        unwrap.push(frame.bytes);
+        let messages = pb::Frame::decode(unwrap.next().unwrap().unwrap()).unwrap().messages;
+        assert_eq!(frame.messages, messages.len() as u64);
+        assert_eq!(frame.message_bytes, messages.iter().map(|message| message.len() as u64).sum::<u64>());
+        messages
     }
 
-    fn poll(outbox: &mut Outbox) -> Poll<Option<pb::Frame>> {
-        Pin::new(outbox).poll_next(&mut Context::from_waker(Waker::noop()))
+    #[test]
+    fn all_that_waits_goes_into_one_frame() {
+        let queue = Queue::new(Lane::Protocol);
+        let messages: Vec<Bytes> = (0..100u8).map(|number| Bytes::from(vec![number; 10])).collect();
+        assert!(messages.iter().all(|message| queue.push(message.clone())));
+        assert_eq!(taken(&queue), messages);
+        assert!(queue.is_empty() && queue.take().is_none());
     }
 
-    #[tokio::test]
-    async fn all_that_waits_goes_into_one_frame_after_the_welcome() {
-        let queue = Arc::new(Queue::new(Lane::Protocol));
-        let (mut outbox, taken) = outbox(&queue);
-        for number in 0..100u8 {
-            assert!(queue.push(Bytes::from(vec![number; 10])));
-        }
-        assert!(outbox.next().await.unwrap().hello.is_some());
-        assert!(poll(&mut outbox).is_pending(), "nothing before the welcome");
-        queue.welcomed();
-        let frame = outbox.next().await.unwrap();
-        assert_eq!(frame.messages.len(), 100);
-        assert_eq!((frame.messages[0][0], frame.messages[99][0]), (0, 99), "in order");
-        assert_eq!(taken.load(Ordering::Relaxed), 100);
-        assert!(poll(&mut outbox).is_pending());
-    }
-
-    #[tokio::test]
-    async fn frames_are_bounded_but_a_single_message_always_goes() {
-        let queue = Arc::new(Queue::new(Lane::Protocol));
-        let (mut outbox, _) = outbox(&queue);
-        queue.welcomed();
+    #[test]
+    fn frames_are_bounded_but_a_single_message_always_goes() {
+        let queue = Queue::new(Lane::Protocol);
         for size in [FRAME_BYTES + 1, FRAME_BYTES / 2, FRAME_BYTES / 2, 1] {
             assert!(queue.push(Bytes::from(vec![0; size])));
         }
-        outbox.next().await;
-        let mut sizes = Vec::new();
-        for _ in 0..3 {
-            sizes.push(outbox.next().await.unwrap().messages.len());
-        }
-        assert_eq!(sizes, [1, 2, 1]);
+        assert_eq!([taken(&queue).len(), taken(&queue).len(), taken(&queue).len()], [1, 2, 1]);
     }
 
     #[test]
@@ -284,20 +226,5 @@ mod tests {
             assert!(queue.push(Bytes::new()));
         }
         assert!(!queue.push(Bytes::new()), "too many messages");
-    }
-
-    #[tokio::test]
-    async fn a_new_connection_ends_the_stream_of_the_old_one() {
-        let queue = Arc::new(Queue::new(Lane::Bulk));
-        let (mut old, _) = outbox(&queue);
-        let (mut new, _) = outbox(&queue);
-        queue.welcomed();
-        assert!(queue.push(Bytes::from_static(b"x")));
-        assert_eq!(old.next().await, None);
-        assert!(new.next().await.unwrap().hello.is_some());
-        assert_eq!(new.next().await.unwrap().messages.len(), 1);
-        assert!(queue.push(Bytes::from_static(b"y")));
-        assert_eq!(queue.reset(), 1, "what waited for a broken connection is old");
-        assert_eq!(new.next().await, None);
     }
 }

@@ -1,83 +1,155 @@
 //! The receiving side: what other servers may ask on the peer port.
+//!
+//! A connection is one task. It reads the streams of messages itself, since those
+//! come by the hundred thousand; calls that are rare go to tonic.
 
+use std::future::poll_fn;
 use std::net::SocketAddr;
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
+use std::task::{Context, Poll};
 use std::time::Duration;
 
-use synod_paxos::message::Message;
+use bytes::Bytes;
+use h2::server::{Builder, Connection};
 use synod_paxos::types::{ClusterId, NodeId};
-use synod_rpc::peer::{self, PROTOCOL_VERSION, cluster_from_wire};
+use synod_rpc::peer::{PROTOCOL_VERSION, cluster_from_wire};
 use synod_rpc::synodpb as pb;
 use synod_rpc::synodpb::paxos_server::{Paxos, PaxosServer};
 use tokio::net::{TcpListener, TcpStream};
-use tokio::sync::mpsc;
+use tokio::task::JoinSet;
 use tokio::time::{sleep, timeout};
-use tokio_stream::wrappers::ReceiverStream;
 use tonic::codegen::BoxStream;
-use tonic::transport::Server;
-use tonic::{Request, Response, Status, Streaming};
+use tonic::{Request, Response, Status};
 
-use super::lane::{DIAL_TIMEOUT, PING_INTERVAL, PING_TIMEOUT, WINDOW_BYTES};
-use super::links::{Fate, Way};
+use super::call::answer;
+use super::delivery::Delivery;
+use super::framing::DELIVER;
+use super::lane::{DIAL_TIMEOUT, WINDOW_BYTES, silent};
+use super::links::Way;
 use super::queue::MAX_FRAME_BYTES;
 use super::{Shared, checkpoint, formation};
 
 /// Longer pieces than HTTP/2's 16 KiB, so that a large value has few headers.
 const PIECE_BYTES: u32 = 1 << 20;
 
+/// How many streams a connection may have, and how long their heads may be, in bytes.
+const MOST_STREAMS: u32 = 64;
+const MOST_HEADER_BYTES: u32 = 16 << 10;
+
+/// How often a caller is asked whether it lives. Nothing but a socket waits for the
+/// answer: whoever calls asks more often.
+const PING_INTERVAL: Duration = Duration::from_secs(10);
+
 /// After a failed accept, such as when file descriptors ran out.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
 
-/// Serves peers on `listener` until the transport stops.
+/// Serves peers on `listener` until the transport stops. A failure is waited out: a
+/// peer port that gives up after one would never come back.
 pub(super) async fn serve(shared: Arc<Shared>, listener: TcpListener) {
-    let (connections, accepted) = mpsc::channel(16);
     let mut stopped = shared.stopped.subscribe();
-    let stop = async move {
-        let _ = stopped.wait_for(|stopped| *stopped).await; // an error: nobody is left who could stop us
-    };
-    tokio::spawn(accept(Arc::clone(&shared), listener, connections));
-    let service = PaxosServer::new(PeerService { shared })
-        .max_decoding_message_size(MAX_FRAME_BYTES)
-        .max_encoding_message_size(MAX_FRAME_BYTES);
-    let served = Server::builder()
-        .http2_keepalive_interval(Some(PING_INTERVAL))
-        .http2_keepalive_timeout(Some(PING_TIMEOUT))
-        .initial_stream_window_size(WINDOW_BYTES)
-        .initial_connection_window_size(WINDOW_BYTES)
-        .max_frame_size(PIECE_BYTES)
-        .max_concurrent_streams(64)
-        .add_service(service)
-        .serve_with_incoming_shutdown(ReceiverStream::new(accepted), stop)
-        .await;
-    if let Err(error) = served {
-        tracing::error!("the peer port is no longer served: {error}");
-    }
-}
-
-/// Takes connections until the transport stops. A failure is waited out: a peer
-/// port that gives up after one would never come back.
-async fn accept(
-    shared: Arc<Shared>,
-    listener: TcpListener,
-    connections: mpsc::Sender<std::io::Result<TcpStream>>,
-) {
-    let mut stopped = shared.stopped.subscribe();
+    let mut connections = JoinSet::new();
     loop {
         let accepted = tokio::select! {
             accepted = listener.accept() => accepted,
-            _ = stopped.wait_for(|stopped| *stopped) => return,
+            Some(_) = connections.join_next() => continue,
+            _ = stopped.wait_for(|stopped| *stopped) => break,
         };
-        match accepted.and_then(|(stream, _)| stream.set_nodelay(true).map(|()| stream)) {
-            Ok(stream) => {
-                if connections.send(Ok(stream)).await.is_err() {
-                    return;
-                }
-            }
+        match accepted.and_then(|(stream, address)| stream.set_nodelay(true).map(|()| (stream, address))) {
+            Ok((stream, address)) => drop(connections.spawn(converse(Arc::clone(&shared), stream, address))),
             Err(error) => {
                 tracing::warn!("cannot take a connection from a peer: {error}");
                 sleep(ACCEPT_PAUSE).await;
             }
+        }
+    }
+    drop(listener);
+    while connections.join_next().await.is_some() {}
+}
+
+/// One connection, from its first byte to its end.
+async fn converse(shared: Arc<Shared>, stream: TcpStream, address: SocketAddr) {
+    let mut builder = Builder::new();
+    builder
+        .initial_window_size(WINDOW_BYTES)
+        .initial_connection_window_size(WINDOW_BYTES)
+        .max_frame_size(PIECE_BYTES)
+        .max_header_list_size(MOST_HEADER_BYTES)
+        .max_concurrent_streams(MOST_STREAMS);
+    let Ok(Ok(mut connection)) = timeout(DIAL_TIMEOUT, builder.handshake(stream)).await else {
+        return tracing::debug!(%address, "not a peer: it does not speak HTTP/2");
+    };
+    let (mut stopped, mut cluster) = (shared.stopped.subscribe(), shared.cluster.subscribe());
+    let mut silence = std::pin::pin!(silent(connection.ping_pong(), PING_INTERVAL));
+    let mut conversation = Conversation { shared, address, deliveries: Vec::new(), calls: JoinSet::new() };
+    loop {
+        tokio::select! {
+            biased;
+            end = poll_fn(|cx| conversation.poll(&mut connection, cx)) => {
+                return tracing::debug!(%address, ?end, "a peer's connection ended");
+            }
+            _ = stopped.wait_for(|stopped| *stopped) => break,
+            Ok(()) = cluster.changed() => conversation.moved(*cluster.borrow_and_update()),
+            silence = &mut silence => return tracing::debug!(%address, "a peer vanished: {silence}"),
+        }
+    }
+    conversation.close("the server is shutting down");
+    connection.graceful_shutdown();
+    let _ = poll_fn(|cx| connection.poll_closed(cx)).await; // it is over in any case
+}
+
+/// What happens on one connection.
+struct Conversation {
+    shared: Arc<Shared>,
+    address: SocketAddr,
+    deliveries: Vec<Delivery>,
+    calls: JoinSet<()>,
+}
+
+impl Conversation {
+    /// Reads what has come, and acts on it. Ready once the connection has ended.
+    fn poll(
+        &mut self,
+        connection: &mut Connection<TcpStream, Bytes>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Result<(), h2::Error>> {
+        let end = loop {
+            match connection.poll_accept(cx) {
+                Poll::Ready(Some(Ok((request, respond)))) if request.uri().path() == DELIVER => {
+                    self.deliveries.push(Delivery::new(request.into_body(), respond));
+                }
+                Poll::Ready(Some(Ok((request, respond)))) => {
+                    let service = PaxosServer::new(PeerService { shared: Arc::clone(&self.shared) })
+                        .max_decoding_message_size(MAX_FRAME_BYTES)
+                        .max_encoding_message_size(MAX_FRAME_BYTES);
+                    while self.calls.try_join_next().is_some() {}
+                    self.calls.spawn(answer(service, request, respond));
+                }
+                Poll::Ready(Some(Err(error))) => break Poll::Ready(Err(error)),
+                Poll::Ready(None) => break Poll::Ready(Ok(())),
+                Poll::Pending => break Poll::Pending,
+            }
+        };
+        let (shared, address) = (&self.shared, self.address);
+        // Also what came before the connection ended.
+        self.deliveries.retain_mut(|delivery| delivery.poll(shared, address, cx).is_pending());
+        end
+    }
+
+    /// This server belongs to another cluster from now on.
+    fn moved(&mut self, now: Option<ClusterId>) {
+        self.deliveries.retain_mut(|delivery| {
+            let stays = delivery.cluster().is_none_or(|theirs| now == Some(theirs));
+            if !stays {
+                delivery.end(&Status::failed_precondition("this server no longer belongs to that cluster"));
+            }
+            stays
+        });
+    }
+
+    /// Ends all streams of messages.
+    fn close(&mut self, why: &str) {
+        for mut delivery in self.deliveries.drain(..) {
+            delivery.end(&Status::unavailable(why));
         }
     }
 }
@@ -88,29 +160,6 @@ struct PeerService {
 
 #[tonic::async_trait]
 impl Paxos for PeerService {
-    async fn deliver(
-        &self,
-        request: Request<Streaming<pb::Frame>>,
-    ) -> Result<Response<BoxStream<pb::Welcome>>, Status> {
-        let address = request.remote_addr();
-        let mut frames = request.into_inner();
-        let first = timeout(DIAL_TIMEOUT, frames.message())
-            .await
-            .map_err(|_| Status::deadline_exceeded("no Hello came"))??
-            .and_then(|frame| frame.hello)
-            .ok_or_else(|| Status::invalid_argument("the first frame must carry a Hello"))?;
-        let (from, cluster) = self.shared.check_hello(&first).inspect_err(|refusal| {
-            let why = refusal.message();
-            tracing::warn!(peer = %NodeId(first.from_node), ?address, "refused a peer: {why}");
-        })?;
-
-        let (answers, stream) = mpsc::channel(1);
-        let welcome = pb::Welcome { version: PROTOCOL_VERSION };
-        answers.try_send(Ok(welcome)).map_err(|_| Status::internal("a new channel has no room"))?;
-        tokio::spawn(receive(Arc::clone(&self.shared), from, cluster, frames, answers, address));
-        Ok(Response::new(Box::pin(ReceiverStream::new(stream))))
-    }
-
     async fn checkpoint(
         &self,
         request: Request<pb::CheckpointRequest>,
@@ -132,85 +181,9 @@ impl Paxos for PeerService {
     }
 }
 
-/// Hands what arrives to the inbox, frame by frame, until the stream ends or
-/// must end.
-async fn receive(
-    shared: Arc<Shared>,
-    from: NodeId,
-    cluster: ClusterId,
-    mut frames: Streaming<pb::Frame>,
-    answers: mpsc::Sender<Result<pb::Welcome, Status>>,
-    address: Option<SocketAddr>,
-) {
-    let mut stopped = shared.stopped.subscribe();
-    let mut moved = shared.cluster.subscribe();
-    let end = loop {
-        let frame = tokio::select! {
-            frame = frames.message() => frame,
-            _ = stopped.wait_for(|stopped| *stopped) => break Status::unavailable("the server is shutting down"),
-            _ = moved.wait_for(|now| *now != Some(cluster)) => {
-                break Status::failed_precondition("this server no longer belongs to that cluster");
-            }
-        };
-        match frame {
-            Ok(Some(frame)) => take(&shared, from, frame),
-            Ok(None) => return,
-            Err(status) => {
-                tracing::debug!(peer = %from, ?address, "a peer's stream broke: {}", status.message());
-                break status;
-            }
-        }
-    };
-    let _ = answers.try_send(Err(end)); // the peer may be gone
-}
-
-/// Decodes a frame and hands over what is not lost on purpose.
-fn take(shared: &Arc<Shared>, from: NodeId, frame: pb::Frame) {
-    let peers = shared.peers.load();
-    let counters = peers.get(&from).map(|entry| &entry.peer.counters);
-    let bytes: usize = frame.messages.iter().map(bytes::Bytes::len).sum();
-    if let Some(counters) = counters {
-        counters.received(frame.messages.len() as u64, bytes as u64);
-    }
-
-    let mut messages = Vec::with_capacity(frame.messages.len());
-    let mut late: Vec<(Duration, Vec<Message>)> = Vec::new();
-    for bytes in frame.messages {
-        let message = match peer::decode(bytes) {
-            Ok(message) => message,
-            Err(error) => {
-                tracing::debug!(peer = %from, "dropped a message: {error}");
-                shared.malformed.fetch_add(1, Ordering::Relaxed);
-                if let Some(counters) = counters {
-                    counters.malformed();
-                }
-                continue;
-            }
-        };
-        match shared.links.fate(Way::In, from) {
-            Fate::Pass => messages.push(message),
-            Fate::Lost => {
-                if let Some(counters) = counters {
-                    counters.disturbed();
-                }
-            }
-            Fate::Late(delay) => match late.last_mut().filter(|(last, _)| *last == delay) {
-                Some((_, together)) => together.push(message),
-                None => late.push((delay, vec![message])),
-            },
-        }
-    }
-    if !messages.is_empty() {
-        shared.inbox.deliver(from, messages);
-    }
-    for (delay, messages) in late {
-        let inbox = Arc::clone(&shared.inbox);
-        shared.later(delay, bytes, move || inbox.deliver(from, messages));
-    }
-}
-
 impl Shared {
-    fn check_hello(&self, hello: &pb::Hello) -> Result<(NodeId, ClusterId), Status> {
+    /// Whom a stream comes from, if it may.
+    pub(super) fn check_hello(&self, hello: &pb::Hello) -> Result<(NodeId, ClusterId), Status> {
         self.check_version(hello.version_min, hello.version_max)?;
         self.check_caller(hello.cluster, hello.from_node, hello.to_node)
     }

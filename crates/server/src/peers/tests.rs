@@ -3,6 +3,7 @@
 
 mod calls;
 mod faults;
+mod former;
 mod streams;
 
 use std::collections::BTreeMap;

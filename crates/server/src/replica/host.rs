@@ -12,7 +12,7 @@ use std::collections::BTreeMap;
 use std::io;
 use std::time::Duration;
 use synod_paxos::formation::FormationMessage;
-use synod_paxos::message::Message;
+use synod_paxos::message::{Message, Outgoing};
 use synod_paxos::types::{ClusterId, NodeId, Time};
 
 /// Time, chance, and whoever runs what a replica starts.
@@ -55,6 +55,13 @@ pub trait Job: Send {
 pub trait Links: Send + Sync {
     /// Sends `message` to each of `to`. Strangers are passed over.
     fn send(&self, to: &[NodeId], message: &Message);
+
+    /// Sends several messages, from a thread that is not the core's.
+    fn send_all(&self, outgoing: &[Outgoing]) {
+        for Outgoing { to, message } in outgoing {
+            self.send(&[*to], message);
+        }
+    }
 
     /// These are the other members from now on, with their peer URLs.
     fn set_peers(&self, urls: BTreeMap<NodeId, Vec<String>>);

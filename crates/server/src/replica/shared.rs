@@ -298,17 +298,15 @@ impl Shared {
 
     /// Sends a role's messages.
     pub(crate) fn send_all(&self, outgoing: Vec<Outgoing>) {
-        let mut local = Vec::new();
-        for Outgoing { to, message } in outgoing {
-            self.observe(&Observation::Sent { to: &[to], message: &message });
-            if to == self.node {
-                local.push(message);
-            } else {
-                self.send_peers(&[to], &message);
-            }
+        for Outgoing { to, message } in &outgoing {
+            self.observe(&Observation::Sent { to: &[*to], message });
+        }
+        let (local, others): (Vec<_>, Vec<_>) = outgoing.into_iter().partition(|it| it.to == self.node);
+        if let Some(links) = self.links.get().filter(|_| !others.is_empty()) {
+            links.send_all(&others);
         }
         if !local.is_empty() {
-            self.core.push(CoreInput::Local(local));
+            self.core.push(CoreInput::Local(local.into_iter().map(|it| it.message).collect()));
         }
     }
 

@@ -16,7 +16,7 @@ use std::thread::{Builder, JoinHandle};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 use synod_kv::Restore;
 use synod_paxos::formation::FormationMessage;
-use synod_paxos::message::Message;
+use synod_paxos::message::{Message, Outgoing};
 use synod_paxos::types::{ClusterId, NodeId, Time};
 use tokio::sync::mpsc;
 
@@ -87,6 +87,10 @@ pub(crate) struct PeerLinks(pub(crate) Arc<Transport>);
 impl Links for PeerLinks {
     fn send(&self, to: &[NodeId], message: &Message) {
         self.0.send(to, message);
+    }
+
+    fn send_all(&self, outgoing: &[Outgoing]) {
+        self.0.send_here(outgoing);
     }
 
     fn set_peers(&self, urls: BTreeMap<NodeId, Vec<String>>) {

@@ -47,6 +47,34 @@ async fn every_lane_carries_its_messages() {
 }
 
 #[tokio::test]
+async fn many_threads_carry_at_once_and_nothing_is_lost_or_left_lying() {
+    let (a, mut b) = pair().await;
+    let a = Arc::new(a.transport);
+    let threads: Vec<_> = (0..4u64)
+        .map(|thread| {
+            let a = Arc::clone(&a);
+            std::thread::spawn(move || {
+                for number in 1..=500 {
+                    let message = numbered(thread * 1000 + number);
+                    match number % 3 {
+                        0 => a.send(&[B], &message),
+                        _ => a.send_here(&[Outgoing { to: B, message }]),
+                    }
+                }
+            })
+        })
+        .collect();
+    let arrived = b.arrive(2000).await;
+    threads.into_iter().for_each(|thread| thread.join().unwrap());
+    for thread in 0..4 {
+        let of_thread = (1..=500).map(|number| numbered(thread * 1000 + number));
+        let mut in_order = arrived.iter();
+        assert!(of_thread.into_iter().all(|message| in_order.any(|other| *other == message)), "in order");
+    }
+    assert_eq!((arrived.len(), a.peer_stats(B).dropped), (2000, 0));
+}
+
+#[tokio::test]
 async fn a_large_value_gets_through() {
     let (a, mut b) = pair().await;
     a.transport.send(&[B], &accept(1, 8 << 20));
@@ -254,6 +282,27 @@ async fn what_cannot_be_read_is_dropped_and_counted_and_the_rest_arrives() {
     assert_eq!(b.transport.peer_stats(A).malformed, 2);
     assert_eq!(b.transport.stats().malformed, 2);
     drop(a);
+}
+
+#[tokio::test]
+async fn whoever_speaks_something_else_is_sent_away_and_nobody_else() {
+    let (a, mut b) = pair().await;
+    let mut stranger = TcpStream::connect(b.address()).await.unwrap();
+    stranger.write_all(b"GET /metrics HTTP/1.1\r\nhost: here\r\n\r\n").await.unwrap();
+    let _ = soon(stranger.read_to_end(&mut Vec::new())).await; // closed or reset
+    a.transport.send(&[B], &numbered(1));
+    assert_eq!(b.arrive(1).await, [numbered(1)]);
+    assert!(b.transport.peer_stats(A).connected);
+}
+
+#[tokio::test]
+async fn a_stream_without_a_hello_is_not_kept() {
+    let b = Server::start(B).await;
+    let mut client = PaxosClient::connect(format!("http://{}", b.address())).await.unwrap();
+    let code = soon(client.deliver(tokio_stream::pending())).await.unwrap_err().code();
+    assert_eq!(code, tonic::Code::DeadlineExceeded);
+    let code = soon(client.deliver(tokio_stream::empty())).await.unwrap_err().code();
+    assert_eq!(code, tonic::Code::InvalidArgument);
 }
 
 #[tokio::test]

@@ -21,6 +21,7 @@ mod core;
 mod desk;
 mod faults;
 mod forming;
+mod forward;
 mod handle;
 mod home;
 mod host;

@@ -2,6 +2,7 @@
 
 use super::desk::Desk;
 use super::faults::{FaultError, LinkFault, RandomFaults, RoleFault};
+use super::forward::Forwarding;
 use super::handle::{Answer, Consistency, RequestError};
 use super::home::Home;
 use super::host::{Host, Links};
@@ -60,6 +61,7 @@ pub(crate) struct Shared {
     pub(crate) links: OnceLock<Arc<dyn Links>>,
     pub(crate) genesis: OnceLock<Genesis>,
     pub(crate) desk: Mutex<Desk>,
+    pub(crate) forwarding: Forwarding,
     pub(crate) reads: Mutex<Vec<ReadWaiter>>,
     pub(crate) events: broadcast::Sender<Event>,
     pub(crate) board: Mutex<Board>,
@@ -93,6 +95,7 @@ impl Shared {
             host,
             links: OnceLock::new(),
             genesis: OnceLock::new(),
+            forwarding: Forwarding::default(),
             reads: Mutex::new(Vec::new()),
             events,
             board: Mutex::new(Board::default()),
@@ -123,7 +126,8 @@ impl Shared {
     // -- clients -----------------------------------------------------------------------------------
 
     pub(crate) async fn propose(&self, action: Action) -> Result<Answer, RequestError> {
-        let answer = self.submit(action)?;
+        let answer = self.take_in(action)?;
+        self.forward().await;
         match tokio::time::timeout(self.config.request_timeout, answer).await {
             Ok(Ok(answer)) => answer,
             Ok(Err(_)) => Err(RequestError::Stopped),
@@ -136,9 +140,17 @@ impl Shared {
         &self,
         action: Action,
     ) -> Result<oneshot::Receiver<Result<Answer, RequestError>>, RequestError> {
+        let answer = self.take_in(action)?;
+        self.core.wake();
+        Ok(answer)
+    }
+
+    fn take_in(
+        &self,
+        action: Action,
+    ) -> Result<oneshot::Receiver<Result<Answer, RequestError>>, RequestError> {
         let (waiter, answer) = oneshot::channel();
         self.desk().submit(action, Some(waiter), self.now())?;
-        self.core.wake();
         Ok(answer)
     }
 

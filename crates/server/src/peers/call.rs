@@ -69,7 +69,10 @@ async fn send<B: Body<Data = Bytes> + Unpin>(
 ) -> Result<(), h2::Error> {
     while !body.is_end_stream() {
         let Some(frame) = poll_fn(|cx| Pin::new(&mut body).poll_frame(cx)).await else { break };
-        let Ok(frame) = frame else { return Ok(stream.send_reset(Reason::INTERNAL_ERROR)) };
+        let Ok(frame) = frame else {
+            stream.send_reset(Reason::INTERNAL_ERROR);
+            return Ok(());
+        };
         match frame.into_data() {
             Ok(piece) => {
                 stream.reserve_capacity(1);

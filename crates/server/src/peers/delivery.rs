@@ -111,10 +111,10 @@ impl Delivery {
                 Poll::Pending => break,
             }
         }
-        if let State::New(_, deadline) = &mut self.state {
-            if deadline.as_mut().poll(cx).is_ready() {
-                return Err(Status::deadline_exceeded("no Hello came"));
-            }
+        if let State::New(_, deadline) = &mut self.state
+            && deadline.as_mut().poll(cx).is_ready()
+        {
+            return Err(Status::deadline_exceeded("no Hello came"));
         }
         Ok(Poll::Pending)
     }

@@ -107,7 +107,7 @@ mod tests {
     #[test]
     fn messages_are_found_wherever_the_stream_is_cut() {
         let messages: Vec<Vec<u8>> = vec![vec![1; 3], vec![], vec![2; 300], vec![3]];
-        let stream: Vec<u8> = messages.iter().flat_map(|message| wrap(message)).collect();
+        let stream: Vec<u8> = messages.iter().flat_map(wrap).collect();
         for first in 0..=stream.len() {
             for second in [first, (first + 1).min(stream.len()), (first + 7).min(stream.len())] {
                 let mut unwrap = Unwrap::default();

@@ -3,7 +3,7 @@
 //! synod's replicas agree on a sequence of requests. This crate says what each of
 //! them does, and says it the same way on every replica: [`Store::apply`] is a
 //! function of the store and the request, of nothing else. There is no clock in
-//! here, no I/O, no randomness that could show, and not a word about how agreement came about.
+//! here, no I/O of its own, no randomness that could show, and not a word about how agreement came about.
 //!
 //! The meaning is etcd's. Every request that changes something takes the next
 //! [`Revision`], and nothing is overwritten: a put adds a version, a delete adds a
@@ -21,17 +21,18 @@
 //! An ordered map and a series share one set of [`Change`]s:
 //!
 //! ```text
-//!   by key         "a" ─▶ History { newest: ●──┐  older: {2.0: ●─┐} }
-//!                  "b" ─▶ History { newest: ●┐ │                 │
-//!                                            │ │                 │
-//!   by position    2.0 ─▶ ●  put a=1 ◀───────┼─┼─────────────────┘
+//!   by key         "a" ─▶ History { newest: ●──┐  older: [2.0] }
+//!                  "b" ─▶ History { newest: ●┐ │
+//!                                            │ │
+//!   by position    2.0 ─▶    put a=1         │ │    in a run, on disk
 //!                  3.0 ─▶ ●  put a=2 ◀───────┼─┘
 //!                  3.1 ─▶ ●  put b=7 ◀───────┘
 //! ```
 //!
 //! By key answers reads; by position (revision, then order within the revision)
 //! is the log of everything that is still remembered: what a watcher replays, what
-//! a checkpoint writes out, what the sweep after a compaction walks along. Copies of
+//! a checkpoint writes out. Whatever a checkpoint holds and is not the newest of its
+//! key need not be in memory: it is read again when somebody asks for it. Copies of
 //! both share what they hold, so a [`Snapshot`] costs a few pointers, and whoever
 //! reads from one never holds up the writer.
 //!
@@ -42,6 +43,7 @@
 //! * [`error`]: what may go wrong, in etcd's words;
 //! * `validate`: what can be told from a request alone;
 //! * `wire` and `codec`: a request as bytes;
+//! * `record` and [`cold`]: a change as bytes, and what is on disk only;
 //! * `series`, `history` and [`store`]: changes in order; those of one key; all of
 //!   them; [`Store::apply`];
 //! * `range`, `txn`, `compact`: reading, branching, forgetting;
@@ -54,6 +56,7 @@
 //! What is not here yet: leases, so that every put naming one is refused; watches,
 //! though [`View::changes_from`] is what they will read; users and permissions.
 
+pub mod cold;
 pub mod error;
 pub mod hash;
 pub mod image;
@@ -67,15 +70,17 @@ mod codec;
 mod compact;
 mod history;
 mod range;
+mod record;
 mod series;
 mod txn;
 mod validate;
 mod wire;
 
+pub use cold::{ReadBlocks, Run, Unreadable};
 pub use error::{Code, KvError};
 pub use hash::StateHash;
 pub use history::Change;
-pub use image::{Chunks, Head};
+pub use image::{Blocks, Chunks, Head};
 pub use request::{
     CompactRequest, Compare, DeleteRangeRequest, KeyRange, Limits, Operand, PutRequest, RangeEnd,
     RangeRequest, Relation, Request, RevisionBounds, SortOrder, SortTarget, TxnRequest,
@@ -85,5 +90,6 @@ pub use response::{
 };
 pub use restore::{Restore, RestoreError};
 pub use revision::{LeaseId, Position, Revision};
+pub use series::Retired;
 pub use store::{Snapshot, Stats, Store, View};
 pub use wire::DecodeError;

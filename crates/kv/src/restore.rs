@@ -7,6 +7,11 @@
 //! What was dead when a later part was written may still stand in an earlier one. It is
 //! read like everything else, and left to the sweep.
 //!
+//! An image comes in pieces, however they were cut, and then all of it is in memory. A run
+//! comes in its blocks, and says at its end who can read them again: then of the versions
+//! in it only the newest of each key stay in memory. Earlier releases cut blocks in the
+//! middle of records. Such a block cannot be read for itself, so what is in it stays.
+//!
 //! Changes come in the order of time, so their keys come in any order, and to look each
 //! of them up in a large tree would be most of the work; see `keys`.
 
@@ -18,13 +23,16 @@ use bytes::Bytes;
 use keys::Keys;
 use xxhash_rust::xxh3::Xxh3Default;
 
+use crate::cold::{Index, ReadBlocks, Run};
+use crate::compact::Sweep;
 use crate::hash::StateHash;
-use crate::history::{Change, History};
-use crate::image::{DELETE, END, HEADER, Head, MAGIC, PART, PUT, WHOLE};
-use crate::response::KeyValue;
-use crate::revision::{LeaseId, Position, Revision};
+use crate::history::Change;
+use crate::image::{END, HEADER, Head, MAGIC, PART, WHOLE};
+use crate::record::{DELETE, PUT, Record};
+use crate::revision::{Position, Revision};
+use crate::series::Series;
 use crate::store::Store;
-use crate::wire::{DecodeError, Reader, peek_number};
+use crate::wire::{DecodeError, Scan, peek_number};
 
 /// No store gets this far, and beyond it revisions would not fit etcd's wire.
 const MAX_REVISION: u64 = 1 << 62;
@@ -76,6 +84,14 @@ pub struct Restore {
     read: u64,
     /// The last of them, or where the part begins.
     last: Position,
+    /// The runs that were read.
+    runs: Vec<Run>,
+    /// What is in which block of the run being read.
+    index: Index,
+    /// The changes of the block being read, until it is known whether it can be read for itself.
+    block: Vec<(Position, Arc<Change>)>,
+    /// Changes that came in no such block, and whatever stands behind them.
+    hot: Series,
     /// What was wrong, once something was.
     failed: Option<RestoreError>,
 }
@@ -108,6 +124,10 @@ impl Restore {
             announced: 0,
             read: 0,
             last: Position::default(),
+            runs: Vec::new(),
+            index: Index::default(),
+            block: Vec::new(),
+            hot: Series::default(),
             failed: None,
         }
     }
@@ -117,7 +137,38 @@ impl Restore {
     /// # Errors
     /// As soon as something is wrong, and from then on always the same.
     pub fn push(&mut self, chunk: Bytes) -> Result<(), RestoreError> {
-        self.unless_failed(|restore| restore.read(chunk))
+        self.unless_failed(|restore| {
+            restore.read(chunk)?;
+            restore.keep_block();
+            Ok(())
+        })
+    }
+
+    /// Takes the next block of a run.
+    ///
+    /// # Errors
+    /// As [`push`](Restore::push).
+    pub fn push_block(&mut self, block: Bytes) -> Result<(), RestoreError> {
+        self.unless_failed(|restore| {
+            let between = |restore: &Restore| restore.expect == Expect::Changes && restore.pending.is_empty();
+            let begins = between(restore);
+            restore.read(block)?;
+            let stands_alone = begins && between(restore) && restore.hot.is_cold();
+            let last = restore.block.last().map(|(last, _)| *last);
+            restore.index.block(last.filter(|_| stands_alone));
+            if stands_alone {
+                restore.block.clear();
+            } else {
+                restore.keep_block();
+            }
+            Ok(())
+        })
+    }
+
+    /// All blocks of the run were pushed; from now on they are to be had from `reader`. What is pushed next belongs to
+    /// the part behind it, which also has to be [announced](Restore::next_part).
+    pub fn end_run(&mut self, reader: impl ReadBlocks + 'static) {
+        self.runs.push(std::mem::take(&mut self.index).finish(Box::new(reader)));
     }
 
     /// What is pushed from now on is the part behind what was read so far.
@@ -152,7 +203,19 @@ impl Restore {
         }
         let mut store = self.store;
         store.view.keys = self.keys.into_tree();
+        store.view.kept_behind = store.view.revision;
+        store.view.changes = self.hot;
+        // Of what these hold, nothing is in memory.
+        let _ = store.view.changes.settle(Revision::default(), self.runs);
+        store.sweep = Sweep::everything();
         Ok(store)
+    }
+
+    /// The changes read last stay in memory.
+    fn keep_block(&mut self) {
+        for (position, change) in self.block.drain(..) {
+            self.hot.push(position, change);
+        }
     }
 
     fn unless_failed(
@@ -172,9 +235,9 @@ impl Restore {
             let missing = wanted.saturating_sub(self.pending.len()).min(chunk.len());
             self.pending.extend_from_slice(&chunk.split_to(missing));
             let pending = std::mem::take(&mut self.pending);
-            self.read_whole(pending.into())?;
+            self.read_whole(&pending)?;
         }
-        self.read_whole(chunk)
+        self.read_whole(&chunk)
     }
 
     /// How long what comes next is, with its length in front; none if that cannot be told yet.
@@ -194,7 +257,7 @@ impl Restore {
     }
 
     /// Reads whatever is there as a whole, and keeps the rest.
-    fn read_whole(&mut self, bytes: Bytes) -> Result<(), RestoreError> {
+    fn read_whole(&mut self, bytes: &[u8]) -> Result<(), RestoreError> {
         let (mut at, mut digested) = (0, 0);
         while at < bytes.len() {
             let rest = &bytes[at..];
@@ -206,7 +269,7 @@ impl Restore {
                 self.read_version(rest[MAGIC.len()])?;
             } else {
                 let (_, prefix) = peek_number(rest)?;
-                let mut record = Reader(bytes.slice(at + prefix..at + wanted));
+                let mut record = Scan(&bytes[at + prefix..at + wanted]);
                 match (self.expect, record.byte()?) {
                     (Expect::Header, HEADER) => self.read_header(&mut record)?,
                     (Expect::Changes, tag @ (PUT | DELETE)) => self.read_change(tag, &mut record)?,
@@ -236,7 +299,7 @@ impl Restore {
         Ok(())
     }
 
-    fn read_header(&mut self, record: &mut Reader) -> Result<(), RestoreError> {
+    fn read_header(&mut self, record: &mut Scan<'_>) -> Result<(), RestoreError> {
         if let Some(after) = self.after {
             let follows = Head { revision: Revision(record.number()?), hash: StateHash(record.u128()?) };
             if follows != after {
@@ -255,43 +318,36 @@ impl Restore {
         if self.after.is_some() {
             let (revision, compacted) = before;
             ensure(revision <= view.revision && compacted <= view.compacted, "a part that goes back")?;
-        } else {
-            // The whole image holds nothing dead. What died since was followed by something
-            // that stands behind this, and so does everything in parts.
-            view.sweep_from = Position::first_of(view.compacted.unwrap_or_default());
         }
         self.expect = Expect::Changes;
         Ok(())
     }
 
-    fn read_change(&mut self, tag: u8, record: &mut Reader) -> Result<(), RestoreError> {
+    fn read_change(&mut self, tag: u8, record: &mut Scan<'_>) -> Result<(), RestoreError> {
         let view = &mut self.store.view;
-        let revision = Revision(record.number()?);
-        let sub = u32::try_from(record.number()?).map_err(|_| DecodeError::BadNumber)?;
-        let position = Position { revision, sub };
+        let record = Record::read(tag, record)?;
+        let position = record.position;
+        let Position { revision, sub } = position;
         ensure(revision > Revision::FIRST, "a change before the first")?;
         ensure(position > self.last, "changes out of order")?;
         // Whoever counts on within the revision must not overflow.
         ensure(sub < u32::MAX, "more changes than a revision has")?;
         ensure(revision <= view.revision, "a change in the future")?;
-        let key = record.string()?;
-        ensure(!key.is_empty(), "a key without a name")?;
-        let mut history = self.keys.get_mut(&key);
-        let before = history.as_ref().map(|history| history.position().revision);
+        ensure(!record.key.is_empty(), "a key without a name")?;
+        let entry = self.keys.entry(record.key);
+        let history = entry.history();
+        let before = history.map(|history| history.position().revision);
         ensure(before.is_none_or(|before| before < revision), "a key that changed twice in one revision")?;
-        // What came before it in this part may be forgotten, but only up to the compaction.
+        // What came before it in this part may be forgotten, but only up to the compaction; and behind a tombstone
+        // that nobody could see any more, a whole life.
+        let after = self.after.map(|after| after.revision);
         let leaps = view.compacted.is_some_and(|boundary| revision <= boundary)
-            && before.is_none_or(|before| self.after.is_some_and(|after| before <= after.revision));
-        let prev = history.as_ref().and_then(|history| history.current());
-        let key = match prev {
-            Some(prev) => prev.key.clone(),
-            None => Bytes::copy_from_slice(&key),
-        };
-        let change = if tag == PUT {
-            let create_revision = Revision(record.number()?);
-            let version = record.number()?;
-            let lease = LeaseId::from_wire(record.signed()?);
-            let value = Bytes::copy_from_slice(&record.string()?);
+            && history.is_none_or(|history| {
+                after.is_some_and(|after| history.position().revision <= after || !history.is_alive())
+            });
+        let prev = history.and_then(|history| history.current());
+        if let Some(put) = &record.put {
+            let (create_revision, version) = (put.create_revision, put.version);
             let same_life = prev.filter(|prev| prev.create_revision == create_revision);
             ensure(
                 match (same_life, prev) {
@@ -306,32 +362,20 @@ impl Restore {
                 },
                 "a put that does not continue its key's history",
             )?;
-            Change::Put(KeyValue {
-                key: key.clone(),
-                value,
-                create_revision,
-                mod_revision: revision,
-                version,
-                lease,
-            })
         } else {
             ensure(prev.is_some() || leaps, "a removal of nothing")?;
-            Change::Delete { key: key.clone(), revision }
-        };
-        let change = Arc::new(change);
-        let ended = history.as_ref().and_then(|history| history.newest_if_alive());
-        view.stats.count(ended, &change);
-        view.changes.push(position, Arc::clone(&change));
-        match &mut history {
-            Some(history) => history.push(position, change),
-            None => self.keys.insert(key, History::new(position, change)),
         }
+        let key = prev.map_or_else(|| Bytes::copy_from_slice(record.key), |prev| prev.key.clone());
+        let change = Arc::new(record.change_of(key));
+        view.stats.count(history.and_then(|history| history.newest_if_alive()), &change);
+        self.block.push((position, Arc::clone(&change)));
+        entry.push(position, change);
         self.last = position;
         self.read += 1;
         Ok(())
     }
 
-    fn read_end(&mut self, record: &mut Reader) -> Result<(), RestoreError> {
+    fn read_end(&mut self, record: &mut Scan<'_>) -> Result<(), RestoreError> {
         ensure(record.number()? == self.read, "another number of changes than it says")?;
         if record.u128()? != self.digest.digest128() {
             return Err(RestoreError::Altered);
@@ -349,6 +393,7 @@ fn ensure(condition: bool, otherwise: &'static str) -> Result<(), RestoreError> 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::response::KeyValue;
 
     #[test]
     fn the_last_place_of_a_revision_is_nobodys() {
@@ -368,11 +413,10 @@ mod tests {
                 })
             });
             let mut restore = Restore::new();
-            let pushed = store.snapshot().chunks(1 << 10).try_for_each(|chunk| restore.push(chunk));
+            let pushed = store.snapshot().chunks(1 << 10).try_for_each(|chunk| restore.push(chunk.unwrap()));
             assert_eq!(pushed.is_ok(), good);
-            let Ok(mut restored) = restore.finish() else { continue };
-            assert!(restored.sweep(1));
-            assert!(!restored.sweep(1), "the sweep comes to an end");
+            let Ok(restored) = restore.finish() else { continue };
+            assert_eq!(restored.changes_from(revision).unwrap().count(), 1);
         }
     }
 }

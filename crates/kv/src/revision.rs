@@ -57,6 +57,14 @@ impl Position {
         Position { revision, sub: 0 }
     }
 
+    /// No change stands between this and that.
+    pub(crate) fn next(self) -> Position {
+        match self.sub.checked_add(1) {
+            Some(sub) => Position { sub, ..self },
+            None => Position::first_of(self.revision.next()),
+        }
+    }
+
     /// No change of `revision` stands behind this.
     pub(crate) fn last_of(revision: Revision) -> Position {
         Position { revision, sub: u32::MAX }

@@ -6,8 +6,9 @@
 //! the whole store never hold up the writer.
 //!
 //! An apply has two halves. First everything that could be objected to is looked at,
-//! against the state as it was; then the writes are done, and those cannot fail. So a
-//! request that is refused has changed nothing (TX-5), without any undoing.
+//! against the state as it was, and whatever it reads of the past, because that may be
+//! on disk; then the writes are done, and those cannot fail. So a request that is
+//! refused has changed nothing (TX-5), without any undoing.
 
 use std::ops::{ControlFlow, Deref};
 use std::sync::Arc;
@@ -16,15 +17,17 @@ use bytes::Bytes;
 use imbl::OrdMap;
 use smallvec::SmallVec;
 
+use crate::cold::{Run, Unreadable};
+use crate::compact::Sweep;
 use crate::error::KvError;
 use crate::hash::StateHash;
-use crate::history::{Change, History};
-use crate::request::{DeleteRangeRequest, KeyRange, PutRequest, RangeRequest, Request};
+use crate::history::{At, Change, Found, History};
+use crate::request::{DeleteRangeRequest, KeyRange, PutRequest, RangeEnd, RangeRequest, Request};
 use crate::response::{
     Applied, DeleteRangeResponse, KeyValue, NestedResponse, PutResponse, Response, TxnResponse,
 };
 use crate::revision::{Position, Revision};
-use crate::series::Series;
+use crate::series::{Retired, Series};
 use crate::txn::{Plan, Step};
 
 /// A key as the map of all keys holds it. Short ones lie in the map itself, because finding a key means to compare it
@@ -36,16 +39,14 @@ pub(crate) type IndexKey = SmallVec<[u8; 24]>;
 pub struct View {
     /// Every key that is remembered, dead ones too.
     pub(crate) keys: OrdMap<IndexKey, History>,
-    /// Every change that is remembered, in the order in which it happened.
+    /// Every change that is remembered, in the order in which it happened; and perhaps some that are not.
     pub(crate) changes: Series,
+    /// Behind this revision every change is in memory, dead or alive.
+    pub(crate) kept_behind: Revision,
     pub(crate) revision: Revision,
     pub(crate) compacted: Option<Revision>,
     pub(crate) hash: StateHash,
     pub(crate) stats: Stats,
-    /// Where the sweep goes on; see `compact`.
-    pub(crate) sweep_from: Position,
-    /// Tombstones behind this revision are not swept; see `image`. None while all are.
-    pub(crate) held_behind: Option<Revision>,
 }
 
 /// How much the store holds. Kept up to date as it goes; reading it is free.
@@ -60,7 +61,7 @@ pub struct Stats {
     pub versions: u64,
     /// Estimated memory of the pairs that exist now, in bytes.
     pub bytes_in_use: u64,
-    /// Estimated memory of all that is remembered, in bytes.
+    /// Estimated memory of all that is remembered, in bytes, if all of it were in memory.
     pub bytes_total: u64,
 }
 
@@ -86,12 +87,11 @@ impl View {
         View {
             keys: OrdMap::new(),
             changes: Series::default(),
+            kept_behind: Revision::FIRST,
             revision: Revision::FIRST,
             compacted: None,
             hash: StateHash::default(),
             stats: Stats::default(),
-            sweep_from: Position::default(),
-            held_behind: None,
         }
     }
 
@@ -117,19 +117,37 @@ impl View {
     }
 
     /// Every change from `revision` on, in order: what a watcher replays (W-2, W-7).
-    /// Of the changes at the compacted revision itself, all are still there.
+    /// Of the changes at the compacted revision itself, all are still there. What is no
+    /// longer in memory is read while it is walked along; an error is the last item.
     ///
     /// # Errors
     /// [`KvError::Compacted`] if some of what was asked for may be forgotten.
     pub fn changes_from(
         &self,
         revision: Revision,
-    ) -> Result<impl Iterator<Item = (Position, &Change)>, KvError> {
+    ) -> Result<impl Iterator<Item = Result<(Position, Arc<Change>), Unreadable>>, KvError> {
         if let Some(oldest) = self.compacted.filter(|&oldest| revision < oldest) {
             return Err(KvError::Compacted { requested: revision, oldest });
         }
-        let range = self.changes.from(Position::first_of(revision));
-        Ok(range.map(|(position, change)| (position, &**change)))
+        Ok(self.changes.from(Position::first_of(revision)))
+    }
+
+    /// The runs that hold all changes; none if some of them are in no run.
+    pub fn runs(&self) -> Option<Vec<Run>> {
+        self.changes.is_cold().then(|| self.changes.runs().to_vec())
+    }
+
+    /// May it take a look at the disk to answer this?
+    pub fn may_wait(&self, request: &RangeRequest) -> bool {
+        let Some(past) = request.revision.filter(|&past| past < self.revision) else { return false };
+        if self.changes.runs().is_empty() {
+            return false;
+        }
+        // One key is quickly looked up; of several, one will be on disk.
+        request.range.end != RangeEnd::Single || {
+            let found = self.keys.get(&request.range.key[..]).and_then(|history| history.at(At::Past(past)));
+            matches!(found, Some(Found::There(position)) if position.revision <= self.kept_behind)
+        }
     }
 
     /// The key as it is now, with whatever the transaction under way did to it.
@@ -182,6 +200,8 @@ impl Deref for Snapshot {
 #[derive(Debug)]
 pub struct Store {
     pub(crate) view: View,
+    /// What compactions have left to do; see `compact`.
+    pub(crate) sweep: Sweep,
 }
 
 impl Deref for Store {
@@ -201,7 +221,7 @@ impl Default for Store {
 impl Store {
     /// An empty store at revision 1.
     pub fn new() -> Store {
-        Store { view: View::new() }
+        Store { view: View::new(), sweep: Sweep::default() }
     }
 
     /// The store as it is now, to be read at leisure.
@@ -210,38 +230,64 @@ impl Store {
     }
 
     /// Applies one request: the only way a store changes. The outcome depends on the
-    /// store and the request alone, errors included (TX-6).
+    /// store and the request alone, refusals included (TX-6).
     ///
     /// Nothing of the request's buffer is kept: keys and values are copied.
     ///
+    /// The outcome is a refusal ([`KvError`]) if something is wrong with the request; then it
+    /// has changed nothing, not even the hash.
+    ///
     /// # Errors
-    /// If the request is refused; then it has changed nothing, not even the hash.
-    pub fn apply(&mut self, request: &Request) -> Result<Applied, KvError> {
-        request.check_for_apply()?;
-        let mut writer = Writer { position: Position::first_of(self.view.revision.next()), store: self };
-        let response = match request {
-            Request::Range(range) => {
-                writer.store.check_readable(range.revision)?;
-                writer.range(range)
-            }
-            Request::Put(put) => {
-                writer.store.check_put_alone(put)?;
-                writer.put(put)
-            }
-            Request::DeleteRange(delete) => writer.delete_range(delete),
-            Request::Txn(txn) => {
-                let plan = writer.store.plan(txn);
-                writer.store.check_plan(&plan)?;
-                Response::Txn(writer.run(&plan))
-            }
-            Request::Compact(compact) => {
-                writer.store.compact(compact.revision)?;
-                Response::Compact
-            }
+    /// If the request reads of the past what cannot be read at present. That is no
+    /// outcome: other replicas may well come to one. Nothing was changed, and nothing
+    /// else may be applied before this was.
+    pub fn apply(&mut self, request: &Request) -> Result<Result<Applied, KvError>, Unreadable> {
+        let mut step = match self.accept(request) {
+            Ok(step) => step,
+            Err(refusal) => return Ok(Err(refusal)),
         };
+        step.read_past(&self.view)?;
+        let mut writer = Writer { position: Position::first_of(self.view.revision.next()), store: self };
+        let response = writer.step(&step);
         let revision = writer.revision();
         self.view.revision = revision;
-        Ok(Applied { response, revision })
+        Ok(Ok(Applied { response, revision }))
+    }
+
+    /// Looks at all that could be objected to.
+    fn accept<'r>(&self, request: &'r Request) -> Result<Step<'r>, KvError> {
+        request.check_for_apply()?;
+        Ok(match request {
+            Request::Range(range) => {
+                self.check_readable(range.revision)?;
+                Step::Range(range)
+            }
+            Request::Put(put) => {
+                self.check_put_alone(put)?;
+                Step::Put(put)
+            }
+            Request::DeleteRange(delete) => Step::DeleteRange(delete),
+            Request::Txn(txn) => {
+                let plan = self.plan(txn);
+                self.check_plan(&plan)?;
+                Step::Txn(plan)
+            }
+            Request::Compact(compact) => {
+                self.check_compaction(compact.revision)?;
+                Step::Compact(compact.revision)
+            }
+        })
+    }
+
+    /// A checkpoint of this store as it was at `revision` is durable, and consists of these runs. The versions in them
+    /// that are not the newest of their keys need not be in memory any more; they are given back, for the caller to
+    /// let go of. Nothing happens if that was another store: one whose place this one, from elsewhere, took meanwhile.
+    pub fn settle(&mut self, revision: Revision, runs: Vec<Run>) -> Retired {
+        if revision < self.view.kept_behind || revision > self.view.revision {
+            return Retired::default();
+        }
+        self.view.kept_behind = revision;
+        self.view.changes.settle(revision, runs)
     }
 }
 
@@ -264,8 +310,22 @@ impl Writer<'_> {
         self.position.sub += 1;
     }
 
-    fn range(&self, request: &RangeRequest) -> Response {
-        Response::Range(self.store.view.select(request))
+    /// Carries out a step that was accepted, and whose reads of the past are done.
+    fn step(&mut self, step: &Step<'_>) -> Response {
+        match step {
+            Step::Range(range) => {
+                let present = self.store.view.select(range);
+                Response::Range(present.expect("the present is in memory"))
+            }
+            Step::Past(read) => Response::Range(read.clone()),
+            Step::Put(put) => self.put(put),
+            Step::DeleteRange(delete) => self.delete_range(delete),
+            Step::Txn(plan) => Response::Txn(self.run(plan)),
+            Step::Compact(revision) => {
+                self.store.compact(*revision);
+                Response::Compact
+            }
+        }
     }
 
     fn put(&mut self, request: &PutRequest) -> Response {
@@ -318,12 +378,7 @@ impl Writer<'_> {
     fn run(&mut self, plan: &Plan<'_>) -> TxnResponse {
         let mut responses = Vec::with_capacity(plan.steps.len());
         for step in &plan.steps {
-            let response = match step {
-                Step::Range(range) => self.range(range),
-                Step::Put(put) => self.put(put),
-                Step::DeleteRange(delete) => self.delete_range(delete),
-                Step::Txn(plan) => Response::Txn(self.run(plan)),
-            };
+            let response = self.step(step);
             responses.push(NestedResponse { revision: self.revision(), response });
         }
         TxnResponse { succeeded: plan.succeeded, responses }

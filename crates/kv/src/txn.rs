@@ -9,12 +9,13 @@
 use std::cmp::Ordering;
 use std::ops::ControlFlow;
 
+use crate::cold::Unreadable;
 use crate::error::KvError;
 use crate::request::{
     Compare, DeleteRangeRequest, Operand, PutRequest, RangeRequest, Relation, Request, TxnRequest,
 };
-use crate::response::{KeyValue, NestedResponse, Response, TxnResponse};
-use crate::revision::LeaseId;
+use crate::response::{KeyValue, NestedResponse, RangeResponse, Response, TxnResponse};
+use crate::revision::{LeaseId, Revision};
 use crate::store::View;
 
 /// The path that a transaction takes.
@@ -23,12 +24,28 @@ pub(crate) struct Plan<'r> {
     pub(crate) steps: Vec<Step<'r>>,
 }
 
-/// One operation on that path.
+/// One operation on that path, or one that stands alone.
 pub(crate) enum Step<'r> {
     Range(&'r RangeRequest),
+    /// A read at an earlier revision, which was done ahead: no write on the path can change what it finds.
+    Past(RangeResponse),
     Put(&'r PutRequest),
     DeleteRange(&'r DeleteRangeRequest),
     Txn(Plan<'r>),
+    /// Not inside a transaction.
+    Compact(Revision),
+}
+
+impl Step<'_> {
+    /// Does all reads that may need the disk.
+    pub(crate) fn read_past(&mut self, view: &View) -> Result<(), Unreadable> {
+        match self {
+            Step::Range(range) if range.revision.is_some() => *self = Step::Past(view.select(range)?),
+            Step::Txn(plan) => plan.steps.iter_mut().try_for_each(|step| step.read_past(view))?,
+            _ => {}
+        }
+        Ok(())
+    }
 }
 
 impl Plan<'_> {
@@ -42,30 +59,35 @@ impl Plan<'_> {
 }
 
 impl View {
-    /// Carries out a transaction that only reads, without a place in the log (TX-8).
+    /// Carries out a transaction that only reads, without a place in the log (TX-8). It is
+    /// refused as [`crate::Store::apply`] would refuse it.
     ///
     /// # Errors
-    /// As [`crate::Store::apply`] would.
+    /// If it reads of the past what cannot be read at present.
     ///
     /// # Panics
     /// If it does not only read. Ask [`TxnRequest::is_read_only`] first.
-    pub fn txn_read(&self, txn: &TxnRequest) -> Result<TxnResponse, KvError> {
-        txn.check(usize::MAX)?;
-        let plan = self.plan(txn);
-        self.check_plan(&plan)?;
-        Ok(self.read_plan(&plan))
+    pub fn txn_read(&self, txn: &TxnRequest) -> Result<Result<TxnResponse, KvError>, Unreadable> {
+        let accepted = txn.check(usize::MAX).and_then(|()| {
+            let plan = self.plan(txn);
+            self.check_plan(&plan).map(|()| plan)
+        });
+        match accepted {
+            Ok(plan) => self.read_plan(&plan).map(Ok),
+            Err(refusal) => Ok(Err(refusal)),
+        }
     }
 
-    fn read_plan(&self, plan: &Plan<'_>) -> TxnResponse {
-        let responses = plan.steps.iter().map(|step| NestedResponse {
-            revision: self.revision,
-            response: match step {
-                Step::Range(range) => Response::Range(self.select(range)),
-                Step::Txn(plan) => Response::Txn(self.read_plan(plan)),
-                Step::Put(_) | Step::DeleteRange(_) => panic!("a transaction that writes"),
-            },
+    fn read_plan(&self, plan: &Plan<'_>) -> Result<TxnResponse, Unreadable> {
+        let responses = plan.steps.iter().map(|step| {
+            let response = match step {
+                Step::Range(range) => Response::Range(self.select(range)?),
+                Step::Txn(plan) => Response::Txn(self.read_plan(plan)?),
+                _ => panic!("a transaction that does not only read"),
+            };
+            Ok(NestedResponse { revision: self.revision, response })
         });
-        TxnResponse { succeeded: plan.succeeded, responses: responses.collect() }
+        Ok(TxnResponse { succeeded: plan.succeeded, responses: responses.collect::<Result<_, _>>()? })
     }
 
     /// Which way the transaction will go.

@@ -109,8 +109,7 @@ impl Reader {
     }
 
     pub(crate) fn signed(&mut self) -> Result<i64, DecodeError> {
-        let number = self.number()?;
-        Ok((number >> 1).cast_signed() ^ -((number & 1).cast_signed()))
+        self.number().map(unzigzag)
     }
 
     pub(crate) fn string(&mut self) -> Result<Bytes, DecodeError> {
@@ -123,11 +122,6 @@ impl Reader {
             return Err(DecodeError::Truncated);
         }
         Ok(self.0.split_to(length))
-    }
-
-    pub(crate) fn u128(&mut self) -> Result<u128, DecodeError> {
-        let bytes = self.take(16)?;
-        Ok(u128::from_le_bytes(bytes[..].try_into().expect("took sixteen")))
     }
 
     pub(crate) fn option(&mut self) -> Result<Option<u64>, DecodeError> {
@@ -145,6 +139,61 @@ impl Reader {
             left => Err(DecodeError::TrailingBytes(left)),
         }
     }
+}
+
+/// Reads from a buffer that it borrows; byte strings come out as parts of it, and nobody counts who shares it.
+pub(crate) struct Scan<'b>(pub(crate) &'b [u8]);
+
+impl<'b> Scan<'b> {
+    pub(crate) fn byte(&mut self) -> Result<u8, DecodeError> {
+        let (&byte, rest) = self.0.split_first().ok_or(DecodeError::Truncated)?;
+        self.0 = rest;
+        Ok(byte)
+    }
+
+    pub(crate) fn number(&mut self) -> Result<u64, DecodeError> {
+        let (number, length) = peek_number(self.0)?;
+        self.0 = &self.0[length..];
+        Ok(number)
+    }
+
+    pub(crate) fn signed(&mut self) -> Result<i64, DecodeError> {
+        self.number().map(unzigzag)
+    }
+
+    pub(crate) fn string(&mut self) -> Result<&'b [u8], DecodeError> {
+        let length = usize::try_from(self.number()?).map_err(|_| DecodeError::Truncated)?;
+        let (string, rest) = self.0.split_at_checked(length).ok_or(DecodeError::Truncated)?;
+        self.0 = rest;
+        Ok(string)
+    }
+
+    pub(crate) fn u128(&mut self) -> Result<u128, DecodeError> {
+        let (bytes, rest) = self.0.split_first_chunk().ok_or(DecodeError::Truncated)?;
+        self.0 = rest;
+        Ok(u128::from_le_bytes(*bytes))
+    }
+
+    pub(crate) fn option(&mut self) -> Result<Option<u64>, DecodeError> {
+        match self.byte()? {
+            0 => Ok(None),
+            1 => self.number().map(Some),
+            tag => Err(DecodeError::UnknownTag { what: "option", tag }),
+        }
+    }
+
+    /// Everything must have been read.
+    pub(crate) fn finish(self) -> Result<(), DecodeError> {
+        match self.0.len() {
+            0 => Ok(()),
+            left => Err(DecodeError::TrailingBytes(left)),
+        }
+    }
+}
+
+/// Undoes what [`Sink::signed`] does to a number.
+fn unzigzag(number: u64) -> i64 {
+    (number >> 1).cast_signed() ^ -((number & 1).cast_signed())
 }
 
 /// The number at the start of `bytes`, and how many of them it takes.

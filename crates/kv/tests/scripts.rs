@@ -35,7 +35,7 @@ impl Stage {
         }
         // The way every command goes: as bytes.
         let request = Request::decode(request.encode())?;
-        let applied = self.store.apply(&request)?;
+        let applied = self.store.apply(&request)??;
         let mut out = String::new();
         show(&mut out, &applied.response, "");
         writeln!(out, "revision {}", applied.revision)?;
@@ -88,7 +88,7 @@ impl Stage {
                 if self.txn.is_some() {
                     self.request(Request::Range(request))
                 } else {
-                    let response = self.store.range(&request)?;
+                    let response = self.store.range(&request)??;
                     let mut out = String::new();
                     show(&mut out, &Response::Range(response), "");
                     Ok(out)
@@ -116,7 +116,8 @@ impl Stage {
             "changes" => {
                 let from = args.next_pos().ok_or("from which revision?")?.parse()?;
                 let mut out = String::new();
-                for (position, change) in self.store.changes_from(Revision(from))? {
+                for change in self.store.changes_from(Revision(from))? {
+                    let (position, change) = change?;
                     match change.pair() {
                         Some(kv) => writeln!(out, "{position} put {}", pair(kv))?,
                         None => writeln!(out, "{position} delete {}", text(change.key()))?,

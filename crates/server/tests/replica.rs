@@ -2,9 +2,14 @@
 //! without its client API.
 
 use std::collections::BTreeMap;
+use std::io::Write;
 use std::net::{SocketAddr, TcpListener};
+use std::path::PathBuf;
 use std::time::Duration;
-use synod_kv::{DeleteRangeRequest, KeyRange, PutRequest, RangeRequest, Request};
+use synod_kv::{
+    DeleteRangeRequest, KeyRange, PutRequest, RangeRequest, RangeResponse, Request, Revision, Store,
+    Unreadable,
+};
 use synod_paxos::election;
 use synod_paxos::formation::{Founder, Plan};
 use synod_paxos::types::{NodeId, Window};
@@ -79,7 +84,8 @@ impl Cluster {
     async fn get(&self, i: usize, key: &str) -> Option<String> {
         let request = RangeRequest::new(KeyRange::single(key.to_owned()));
         let read = self.at(i).read(Consistency::Linearizable, |store| store.range(&request)).await;
-        let found = read.expect("a read is answered").expect("a plain read is valid");
+        let found = read.expect("a read is answered").expect("the newest is in memory");
+        let found = found.expect("a plain read is valid");
         found.kvs.first().map(|pair| String::from_utf8_lossy(&pair.value).into_owned())
     }
 
@@ -149,13 +155,70 @@ async fn everything_survives_a_restart_of_all() {
     cluster.stop().await;
 }
 
-/// How many runs the checkpoint of a server that is down consists of.
-fn runs_on_disk(cluster: &Cluster, i: usize) -> usize {
+/// The runs of a server, in no order.
+fn runs_on_disk(cluster: &Cluster, i: usize) -> Vec<PathBuf> {
     let Place::Directory(directory) = &cluster.configs[i].place else { panic!("it has no disk") };
     let files = std::fs::read_dir(directory.join("store")).expect("it has written something");
-    files
-        .filter(|file| file.as_ref().expect("its name").path().extension().is_some_and(|e| e == "run"))
-        .count()
+    let paths = files.map(|file| file.expect("its name").path());
+    paths.filter(|path| path.extension().is_some_and(|extension| extension == "run")).collect()
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn d2_old_versions_that_rotted_are_an_error_and_then_fetched_from_another_replica() {
+    let cluster = Cluster::start(3, true).await;
+    for i in 0..300 {
+        cluster.put(0, "key", &format!("{i:01000}")).await.expect("a put is answered");
+    }
+    let first = RangeRequest { revision: Some(Revision(2)), ..RangeRequest::new(KeyRange::single("key")) };
+    let waits = |store: &Store| (store.may_wait(&first), store.snapshot());
+    let look = || cluster.at(1).read(Consistency::Linearizable, waits);
+    let deadline = tokio::time::Instant::now() + PATIENCE;
+    let snapshot = loop {
+        let (is_cold, snapshot) = look().await.expect("a read is answered");
+        if is_cold {
+            break snapshot;
+        }
+        assert!(tokio::time::Instant::now() < deadline, "it never went out of memory");
+        tokio::time::sleep(Duration::from_millis(10)).await;
+    };
+    let value = |found: RangeResponse| String::from_utf8_lossy(&found.kvs[0].value).into_owned();
+    assert_eq!(
+        value(snapshot.range(&first).expect("its disk is well").expect("valid")),
+        format!("{:01000}", 0)
+    );
+
+    for run in runs_on_disk(&cluster, 1) {
+        let mut bytes = std::fs::read(&run).expect("a run");
+        bytes.iter_mut().skip(300).step_by(900).for_each(|byte| *byte ^= 1);
+        // In place: it is the file that the server has open.
+        std::fs::OpenOptions::new()
+            .write(true)
+            .open(&run)
+            .and_then(|mut file| file.write_all(&bytes))
+            .expect("rot");
+    }
+    let error = snapshot.range(&first).expect_err("it is not what was written");
+    assert!(matches!(error, Unreadable::Damaged { .. }), "{error}");
+    drop(snapshot);
+
+    let restarts = |c: &Cluster| {
+        let status = c.at(1).status();
+        status.roles.iter().filter(|role| role.role == Role::Learner).map(|role| role.restarts).sum::<u64>()
+    };
+    cluster.until("the learner begins anew", |c| restarts(c) > 0).await;
+    let deadline = tokio::time::Instant::now() + PATIENCE;
+    let found = loop {
+        // Until it has another checkpoint, it may still show what it had.
+        let (_, snapshot) = look().await.expect("a read is answered");
+        match snapshot.range(&first) {
+            Ok(found) => break found.expect("valid"),
+            Err(error) => assert!(tokio::time::Instant::now() < deadline, "it never came back: {error}"),
+        }
+        tokio::time::sleep(Duration::from_millis(10)).await;
+    };
+    assert_eq!(value(found), format!("{:01000}", 0));
+    assert_eq!(cluster.get(1, "key").await, Some(format!("{:01000}", 299)));
+    cluster.stop().await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -176,7 +239,7 @@ async fn a_checkpoint_in_several_runs_survives_a_restart() {
     let before = state(&cluster);
     for _ in 0..2 {
         cluster.replicas.remove(&0).expect("it runs").shutdown().await;
-        assert!(runs_on_disk(&cluster, 0) > 1);
+        assert!(runs_on_disk(&cluster, 0).len() > 1);
         cluster.start_one(0).await;
         cluster.until("its checkpoint", |c| c.at(0).status().checkpoint.0 > 0).await;
         assert_eq!(cluster.get(0, "k3").await, None);

@@ -19,7 +19,7 @@
 
 mod run;
 
-pub use run::RunReader;
+pub use run::{RunBlocks, RunReader};
 
 use crate::disk::{SharedDisk, is_full};
 use crate::small::{NotReplaced, SmallFile, Unreadable};
@@ -34,9 +34,10 @@ use synod_paxos::wire::{DecodeError, Reader, Writer};
 /// Of runs.
 const FORMAT: u32 = 1;
 
-/// Format 1 is the same, but those who wrote it knew of checkpoints of one run only, and would take more for damage.
+/// Formats 1 and 2 are the same, but those who wrote format 1 knew of checkpoints of one run only, and those who wrote
+/// format 2 of no part that buries a key twice. They would take that for damage.
 const MANIFEST: SmallFile =
-    SmallFile { dir: "store", name: "MANIFEST", magic: b"synodman", format: 2, oldest: 1 };
+    SmallFile { dir: "store", name: "MANIFEST", magic: b"synodman", format: 3, oldest: 1 };
 
 /// The largest block, in bytes.
 pub const MAX_BLOCK_BYTES: usize = 1 << 30;
@@ -258,25 +259,26 @@ impl CheckpointStore {
 
     /// Writes a run of `blocks`, whose keys are `first` to `last`, durably. It counts once a manifest that names
     /// it is committed, and is gone after a restart otherwise. The blocks are taken one by one, so they
-    /// need not all be in memory.
+    /// need not all be in memory. Also returns what reads single blocks of it, from now on.
     ///
     /// # Errors
-    /// When it cannot be written; nothing else is changed, and what was begun is removed.
+    /// When it cannot be written, or one of the blocks cannot be had; nothing else is changed, and what was begun is
+    /// removed.
     pub fn write_run(
         &mut self,
         first: u64,
         last: u64,
-        blocks: impl IntoIterator<Item = Bytes>,
-    ) -> Result<RunMeta, CheckpointError> {
+        blocks: impl IntoIterator<Item = Result<Bytes, CheckpointError>>,
+    ) -> Result<(RunMeta, RunBlocks), CheckpointError> {
         self.doubt.clone().map_or(Ok(()), Err)?;
         let id = self.next;
         // Not used again, also if this fails.
         self.next = RunId(id.0 + 1);
         match run::write(&self.disk, id, blocks) {
             Ok((blocks, bytes)) => {
-                let meta = RunMeta { id, first, last, blocks, bytes, live_bytes: bytes };
+                let meta = RunMeta { id, first, last, blocks: blocks.count(), bytes, live_bytes: bytes };
                 self.written.insert(id, meta);
-                Ok(meta)
+                Ok((meta, blocks))
             }
             Err(error) => {
                 // If even this fails, the next start sweeps it away.

@@ -79,8 +79,8 @@ pub trait Disk: Send + Sync {
     fn sync_dir(&self, dir: &str) -> io::Result<()>;
 }
 
-/// An open file.
-pub trait DiskFile: Send {
+/// An open file. It stays what it is, and readable, when another file takes its name or its name is removed.
+pub trait DiskFile: Send + Sync {
     /// Reads from `offset` on until `buffer` is full or the file ends; returns how many bytes it read.
     ///
     /// # Errors

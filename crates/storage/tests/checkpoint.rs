@@ -4,7 +4,9 @@ use bytes::Bytes;
 use std::sync::Arc;
 use synod_paxos::types::Prefix;
 use synod_storage::checkpoint::{CheckpointError, CheckpointStore, Manifest, RunMeta};
-use synod_storage::disk::{CrashPoint, Disk, Fault, FaultyDisk, MemoryDisk, SharedDisk, Survivors};
+use synod_storage::disk::{
+    CrashPoint, Disk, Fault, FaultRates, FaultyDisk, MemoryDisk, SharedDisk, Survivors,
+};
 
 type Contents = Vec<Bytes>;
 
@@ -23,6 +25,16 @@ fn blocks(keys: std::ops::Range<u64>) -> Contents {
 fn manifest(covered: u64, runs: &[RunMeta]) -> Manifest {
     let meta = Bytes::from(format!("state at {covered}"));
     Manifest { covered: Prefix(covered), meta, runs: runs.to_vec() }
+}
+
+/// Writes a run, and leaves it at that.
+fn write(
+    store: &mut CheckpointStore,
+    first: u64,
+    last: u64,
+    blocks: impl IntoIterator<Item = Bytes>,
+) -> Result<RunMeta, CheckpointError> {
+    store.write_run(first, last, blocks.into_iter().map(Ok)).map(|(run, _)| run)
 }
 
 fn read(store: &CheckpointStore, manifest: &Manifest) -> Result<Contents, CheckpointError> {
@@ -54,11 +66,11 @@ fn story(
         commits(true, Some((manifest.clone(), contents)));
         Ok::<(), CheckpointError>(())
     };
-    let first = store.write_run(0, 4, blocks(0..5))?;
+    let first = write(&mut store, 0, 4, blocks(0..5))?;
     commit(&mut store, &manifest(10, &[first]))?;
-    let second = store.write_run(5, 6, blocks(5..7))?;
+    let second = write(&mut store, 5, 6, blocks(5..7))?;
     commit(&mut store, &manifest(20, &[RunMeta { live_bytes: 10, ..first }, second]))?;
-    let rest = store.write_run(3, 4, blocks(3..5))?;
+    let rest = write(&mut store, 3, 4, blocks(3..5))?;
     commit(&mut store, &manifest(20, &[rest, second]))?;
     commit(&mut store, &manifest(30, &[rest, second]))?;
     commits(false, None);
@@ -71,7 +83,7 @@ fn story(
         commits(true, Some((manifest.clone(), contents)));
         Ok::<(), CheckpointError>(())
     };
-    let fetched = store.write_run(0, 9, blocks(0..10))?;
+    let fetched = write(&mut store, 0, 9, blocks(0..10))?;
     commit(&mut store, &manifest(99, &[fetched]))
 }
 
@@ -131,8 +143,8 @@ fn c1_c2_c3_a_crash_at_any_operation_leaves_the_old_checkpoint_or_the_new() {
 fn small() -> FaultyDisk {
     let disk = FaultyDisk::new(1);
     let (mut store, _) = CheckpointStore::open(shared(&disk)).unwrap();
-    let first = store.write_run(0, 2, blocks(0..3)).unwrap();
-    let second = store.write_run(3, 3, [Bytes::new(), block(3, 100)]).unwrap();
+    let first = write(&mut store, 0, 2, blocks(0..3)).unwrap();
+    let second = write(&mut store, 3, 3, [Bytes::new(), block(3, 100)]).unwrap();
     store.commit(&manifest(5, &[first, second])).unwrap();
     disk
 }
@@ -187,7 +199,7 @@ fn d9_missing_and_shortened_files_are_noticed() {
 fn d8_a_run_in_the_place_of_another_is_noticed() {
     let disk = FaultyDisk::new(1);
     let (mut store, _) = CheckpointStore::open(shared(&disk)).unwrap();
-    let runs = [1u64, 2].map(|n| store.write_run(n, n, [block(n, 200), block(n + 5, 200)]).unwrap());
+    let runs = [1u64, 2].map(|n| write(&mut store, n, n, [block(n, 200), block(n + 5, 200)]).unwrap());
     store.commit(&manifest(5, &runs)).unwrap();
     let [first, second] = [0, 1].map(|n| disk.contents(&format!("store/{}", runs[n].id)).unwrap());
     let path = format!("store/{}", runs[0].id);
@@ -208,13 +220,13 @@ fn d2_a_full_disk_keeps_the_last_checkpoint_and_is_retried_with_space() {
     let last = last.unwrap();
     let used: usize = disk.paths().iter().map(|path| disk.contents(path).unwrap().len()).sum();
     disk.set_capacity(Some(used as u64 + 50));
-    let error = store.write_run(4, 9, blocks(4..10)).unwrap_err();
+    let error = write(&mut store, 4, 9, blocks(4..10)).unwrap_err();
     assert!(matches!(error, CheckpointError::Full { .. }), "{error}");
     let error = store.commit(&manifest(6, &last.runs)).unwrap_err();
     assert!(matches!(error, CheckpointError::Full { .. }), "{error}");
     assert_eq!(found(&disk.fork(0)).unwrap(), before);
     disk.set_capacity(None);
-    let run = store.write_run(4, 9, blocks(4..10)).unwrap();
+    let run = write(&mut store, 4, 9, blocks(4..10)).unwrap();
     store.commit(&manifest(6, &[run])).unwrap();
     disk.power_cut(Survivors::None);
     assert_eq!(found(&disk).unwrap().unwrap().1, blocks(4..10));
@@ -260,7 +272,7 @@ fn a_commit_in_doubt_stops_the_store_until_it_is_opened_again() {
     disk.fail_at(disk.operations() + 5, Fault::Error);
     assert!(matches!(store.commit(&next), Err(CheckpointError::Disk { in_doubt: true, .. })));
     let operations = disk.operations();
-    assert!(store.commit(&next).is_err() && store.write_run(0, 0, []).is_err() && store.clear().is_err());
+    assert!(store.commit(&next).is_err() && write(&mut store, 0, 0, []).is_err() && store.clear().is_err());
     assert_eq!(disk.operations(), operations);
     assert!(found(&disk).unwrap().is_some());
 }
@@ -269,7 +281,7 @@ fn a_commit_in_doubt_stops_the_store_until_it_is_opened_again() {
 fn a_manifest_names_only_runs_that_are_there() {
     let disk: SharedDisk = Arc::new(MemoryDisk::new());
     let (mut store, _) = CheckpointStore::open(disk.clone()).unwrap();
-    let run = store.write_run(1, 1, blocks(0..1)).unwrap();
+    let run = write(&mut store, 1, 1, blocks(0..1)).unwrap();
     for wrong in [RunMeta { bytes: 5, ..run }, RunMeta { blocks: 2, ..run }] {
         let error = store.commit(&manifest(1, &[wrong])).unwrap_err();
         assert!(matches!(error, CheckpointError::UnknownRun { run: id } if id == run.id));
@@ -300,16 +312,87 @@ fn claim_format(disk: &FaultyDisk, path: &str, format: u32) {
 const MANIFEST: &str = "store/MANIFEST";
 
 #[test]
-fn m3_the_first_format_of_manifests_is_read_and_not_written() {
-    let disk = small();
-    let before = found(&disk).unwrap();
-    let written = disk.contents(MANIFEST).unwrap();
-    claim_format(&disk, MANIFEST, 1);
-    assert_ne!(disk.contents(MANIFEST).unwrap(), written);
-    assert_eq!(found(&disk).unwrap(), before);
-    let (mut store, manifest) = CheckpointStore::open(shared(&disk)).unwrap();
-    store.commit(&manifest.unwrap()).unwrap();
-    assert_eq!(disk.contents(MANIFEST).unwrap(), written);
+fn m3_earlier_formats_of_manifests_are_read_and_not_written() {
+    for format in [1, 2] {
+        let disk = small();
+        let before = found(&disk).unwrap();
+        let written = disk.contents(MANIFEST).unwrap();
+        claim_format(&disk, MANIFEST, format);
+        assert_ne!(disk.contents(MANIFEST).unwrap(), written);
+        assert_eq!(found(&disk).unwrap(), before);
+        let (mut store, manifest) = CheckpointStore::open(shared(&disk)).unwrap();
+        store.commit(&manifest.unwrap()).unwrap();
+        assert_eq!(disk.contents(MANIFEST).unwrap(), written);
+    }
+}
+
+/// Lengths of blocks that end before, at and behind the end of what is read ahead; one is larger than that.
+const LENGTHS: [usize; 7] = [600_000, 0, 448_544, 17, 3_000_000, 1, 1_048_568];
+
+#[test]
+fn single_blocks_are_read_whatever_became_of_the_run() {
+    let dir = tempfile::tempdir().unwrap();
+    let faulty = FaultyDisk::new(1);
+    let disks: [SharedDisk; 3] = [
+        Arc::new(synod_storage::disk::RealDisk::new(dir.path())),
+        Arc::new(MemoryDisk::new()),
+        Arc::new(faulty.clone()),
+    ];
+    for disk in disks {
+        let (mut store, _) = CheckpointStore::open(disk).unwrap();
+        let contents: Contents = LENGTHS.iter().zip(1..).map(|(&len, key)| block(key, len)).collect();
+        let (run, written) = store.write_run(0, 9, contents.iter().cloned().map(Ok)).unwrap();
+        store.commit(&manifest(1, &[run])).unwrap();
+        let mut reader = store.read_run(&run).unwrap();
+        assert!(reader.by_ref().map(Result::unwrap).eq(contents.iter().cloned()));
+        let read = reader.into_blocks().expect("all were read");
+        store.commit(&manifest(2, &[])).unwrap();
+        assert!(store.read_run(&run).is_err(), "it is gone");
+        for blocks in [written, read] {
+            assert_eq!(blocks.count(), LENGTHS.len() as u64);
+            for number in [3, 0, 6, 1, 5, 2, 4] {
+                assert_eq!(blocks.read(number as u64).unwrap(), contents[number]);
+            }
+        }
+    }
+}
+
+#[test]
+fn d2_a_single_block_that_rotted_is_damage_and_one_that_cannot_be_read_is_not() {
+    let disk = FaultyDisk::new(1);
+    let (mut store, _) = CheckpointStore::open(shared(&disk)).unwrap();
+    let contents = blocks(0..5);
+    let (run, blocks) = store.write_run(0, 9, contents.iter().cloned().map(Ok)).unwrap();
+    let path = format!("store/{}", run.id);
+    // The head of the file, then the first block, of ten bytes, behind its own head; and so on.
+    let second = 24 + 8 + 10;
+    for place in second..second + 8 + 160 {
+        disk.rot(&path, place, 1);
+        assert!(is_damage(&blocks.read(1).unwrap_err()), "byte {place}");
+        assert_eq!(blocks.read(2).unwrap(), contents[2]);
+        disk.rot(&path, place, 1);
+        assert_eq!(blocks.read(1).unwrap(), contents[1]);
+    }
+    disk.set_rates(FaultRates { read_error: 10_000, ..FaultRates::default() });
+    assert!(matches!(blocks.read(1), Err(CheckpointError::Disk { in_doubt: false, .. })));
+    disk.set_rates(FaultRates::default());
+    assert_eq!(blocks.read(1).unwrap(), contents[1]);
+}
+
+#[test]
+fn a_run_whose_blocks_cannot_be_had_is_not_written() {
+    let disk = FaultyDisk::new(1);
+    let (mut store, _) = CheckpointStore::open(shared(&disk)).unwrap();
+    let missing = || CheckpointError::DamagedContents { why: "for a test".into() };
+    let error = store.write_run(0, 9, [Ok(block(1, 100)), Err(missing())]).err().expect("it is not whole");
+    assert!(matches!(error, CheckpointError::DamagedContents { .. }), "{error}");
+    assert!(disk.paths().iter().all(|path| !path.ends_with(".run")), "what was begun is removed");
+    let mut reader = {
+        let run = write(&mut store, 0, 9, blocks(0..3)).unwrap();
+        store.read_run(&run).unwrap()
+    };
+    reader.next().unwrap().unwrap();
+    assert!(reader.into_blocks().is_none(), "not all were read");
 }
 
 #[test]
@@ -329,7 +412,7 @@ fn large_runs_are_written_in_pieces() {
     let dir = tempfile::tempdir().unwrap();
     let disk: SharedDisk = Arc::new(synod_storage::disk::RealDisk::new(dir.path()));
     let (mut store, _) = CheckpointStore::open(disk.clone()).unwrap();
-    let run = store.write_run(0, 0, (0..40u64).map(|key| block(key, 300_000))).unwrap();
+    let run = write(&mut store, 0, 0, (0..40u64).map(|key| block(key, 300_000))).unwrap();
     assert_eq!(run.bytes, 40 * 300_000);
     store.commit(&manifest(1, &[run])).unwrap();
     let (store, last) = CheckpointStore::open(disk).unwrap();

@@ -56,7 +56,7 @@ fn c4_everything_is_there_after_a_restart() {
             log.prepare_next(10_000).unwrap();
         }
         let mut runs = last.map_or(Vec::new(), |last| last.runs);
-        runs.push(checkpoints.write_run(covered, covered + 19, [Bytes::from(vec![7; 3000])]).unwrap());
+        runs.push(checkpoints.write_run(covered, covered + 19, [Ok(Bytes::from(vec![7; 3000]))]).unwrap().0);
         let upto = Prefix(covered + 20);
         checkpoints.commit(&Manifest { covered: upto, meta: Bytes::new(), runs }).unwrap();
         log.append(&[trimmed(upto.0)]).unwrap();

@@ -3,12 +3,15 @@
 
 pub mod arbitrary;
 pub mod model;
+pub mod runs;
+
+use std::sync::Arc;
 
 use bytes::Bytes;
 use synod_kv::{
-    Applied, CompactRequest, Compare, DeleteRangeRequest, KeyRange, KeyValue, KvError, Operand, PutRequest,
-    RangeRequest, RangeResponse, Relation, Request, Response, Restore, RestoreError, Revision, Snapshot,
-    Store, TxnRequest, TxnResponse,
+    Applied, Change, CompactRequest, Compare, DeleteRangeRequest, KeyRange, KeyValue, KvError, Operand,
+    Position, PutRequest, RangeRequest, RangeResponse, Relation, Request, Response, Restore, RestoreError,
+    Revision, Snapshot, Store, TxnRequest, TxnResponse,
 };
 
 pub fn bytes(text: &str) -> Bytes {
@@ -49,7 +52,7 @@ pub fn txn(compares: Vec<Compare>, success: Vec<Request>, failure: Vec<Request>)
 }
 
 pub fn apply(store: &mut Store, request: Request) -> Applied {
-    store.apply(&request).expect("the request is fine")
+    store.apply(&request).expect("all is in memory").expect("the request is fine")
 }
 
 pub fn apply_txn(store: &mut Store, request: Request) -> TxnResponse {
@@ -62,13 +65,25 @@ pub fn apply_txn(store: &mut Store, request: Request) -> TxnResponse {
 /// Refused, and without a trace.
 pub fn refused(store: &mut Store, request: Request) -> KvError {
     let before = (store.revision(), store.compacted(), store.state_hash(), store.stats());
-    let error = store.apply(&request).expect_err("the request should be refused");
+    let outcome = store.apply(&request).expect("all is in memory");
+    let error = outcome.expect_err("the request should be refused");
     assert_eq!(before, (store.revision(), store.compacted(), store.state_hash(), store.stats()));
     error
 }
 
 pub fn get(store: &Store, key: &str) -> Option<KeyValue> {
-    store.range(&read(key, "")).expect("readable").kvs.pop()
+    range(store, &read(key, "")).expect("readable").kvs.pop()
+}
+
+/// A read whose answer is in memory, or on a disk that is well.
+pub fn range(store: &Store, request: &RangeRequest) -> Result<RangeResponse, KvError> {
+    store.range(request).expect("it can be read")
+}
+
+/// All changes from a revision on, which can be had.
+pub fn changes_from(store: &Store, revision: u64) -> Vec<(Position, Arc<Change>)> {
+    let changes = store.changes_from(Revision(revision)).expect("not forgotten");
+    changes.map(|change| change.expect("it can be read")).collect()
 }
 
 pub fn keys(response: &RangeResponse) -> Vec<String> {
@@ -76,12 +91,12 @@ pub fn keys(response: &RangeResponse) -> Vec<String> {
 }
 
 pub fn all_at(store: &Store, revision: u64) -> Result<RangeResponse, KvError> {
-    store.range(&RangeRequest { revision: Some(Revision(revision)), ..RangeRequest::new(KeyRange::all()) })
+    range(store, &RangeRequest { revision: Some(Revision(revision)), ..RangeRequest::new(KeyRange::all()) })
 }
 
 /// An image of the snapshot, in one piece.
 pub fn image(snapshot: &Snapshot) -> Vec<u8> {
-    snapshot.chunks(1000).flatten().collect()
+    snapshot.chunks(1000).flat_map(|piece| piece.expect("it can be read")).collect()
 }
 
 pub fn restore(image: &[u8], cut: usize) -> Result<Store, RestoreError> {

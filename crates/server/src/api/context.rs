@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Instant;
 
-use synod_kv::{Revision, Store, View};
+use synod_kv::{RangeRequest, Revision, Store, View};
 use synod_rpc::convert::{Responder, ServerError};
 use synod_rpc::etcdserverpb::ResponseHeader;
 use tokio::sync::watch;
@@ -24,6 +24,15 @@ const HEADER_AGE: u64 = 100;
 /// As many versions may be walked along while holding the store's lock. Whoever wants to look at more gets
 /// a snapshot, and a thread that may take its time.
 const SHORT_LOOK: u64 = 512;
+
+/// A request that reads, as far as it matters where it is answered.
+pub(super) trait Reads {
+    /// Does this hold for all ranges that it may read?
+    fn all(&self, holds: &dyn Fn(&RangeRequest) -> bool) -> bool;
+
+    /// Does it name each key that it looks at?
+    fn about_few_keys(&self) -> bool;
+}
 
 /// Shared by all services. Cheap to clone.
 pub(crate) struct Context<N> {
@@ -149,31 +158,34 @@ impl<N: Node> Context<N> {
         Ok(())
     }
 
-    /// Looks at the store: a `short` look on the spot, under the lock that the learner needs, any other at a
-    /// snapshot, off the threads that serve clients.
-    pub(super) async fn look<T: Send + 'static>(
+    /// Looks at the store: a short look on the spot, under the lock that the learner needs, any other at a
+    /// snapshot, off the threads that serve clients. Short is one at a few versions, none of which is on disk.
+    pub(super) async fn look<R: Reads + Send + 'static, T: Send + 'static>(
         &self,
         consistency: Consistency,
-        short: bool,
-        look: impl FnOnce(&View) -> T + Send + 'static,
+        request: R,
+        look: impl FnOnce(&View, R) -> T + Send + 'static,
     ) -> Result<T, Status> {
-        enum Seen<T, F> {
+        enum Seen<R, T, F> {
             Done(T),
-            Later(Box<synod_kv::Snapshot>, F),
+            Later(Box<synod_kv::Snapshot>, R, F),
         }
         let glance = |store: &Store| {
-            if short || store.stats().versions <= SHORT_LOOK {
-                Seen::Done(look(store))
+            let few = store.stats().versions <= SHORT_LOOK || request.about_few_keys();
+            if few && request.all(&|range| !store.may_wait(range)) {
+                Seen::Done(look(store, request))
             } else {
-                Seen::Later(Box::new(store.snapshot()), look)
+                Seen::Later(Box::new(store.snapshot()), request, look)
             }
         };
         match self.shared.node.read(consistency, glance).await.map_err(unanswered)? {
             Seen::Done(seen) => Ok(seen),
             // The snapshot goes as soon as it was looked at: what it holds on to slows the writer.
-            Seen::Later(snapshot, look) => tokio::task::spawn_blocking(move || look(&snapshot))
-                .await
-                .map_err(|_| Status::internal("a read failed inside this server; its log says why")),
+            Seen::Later(snapshot, request, look) => {
+                tokio::task::spawn_blocking(move || look(&snapshot, request))
+                    .await
+                    .map_err(|_| Status::internal("a read failed inside this server; its log says why"))
+            }
         }
     }
 }

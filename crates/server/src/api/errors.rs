@@ -1,5 +1,6 @@
 //! Why a request got no answer, in etcd's words and gRPC's codes.
 
+use synod_kv::Unreadable;
 use synod_rpc::convert::ServerError;
 use tonic::Status;
 
@@ -16,6 +17,17 @@ pub(super) fn unanswered(error: RequestError) -> Status {
         RequestError::AnswerLost => ServerError::TimedOutApplying,
     }
     .into()
+}
+
+/// Old versions of keys that this replica's disk does not give back. It says what becomes of it: the learner begins
+/// anew, and finds its checkpoint whole or fetches another one.
+pub(super) fn unreadable(error: &Unreadable) -> Status {
+    let advice = "nothing was changed; ask another server, or this one again in a while: it reads its checkpoint \
+                  anew, and fetches one from another server if its own is damaged. Its log says more";
+    match error {
+        Unreadable::Damaged { .. } => Status::data_loss(format!("{error}; {advice}")),
+        Unreadable::Failed { .. } => Status::unavailable(format!("{error}; {advice}")),
+    }
 }
 
 /// A fault that was not caused.

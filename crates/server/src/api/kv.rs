@@ -11,7 +11,8 @@ use synod_rpc::convert::status::refused;
 use synod_rpc::etcdserverpb as pb;
 use tonic::{Response, Status};
 
-use super::errors::unanswered;
+use super::context::Reads;
+use super::errors::{unanswered, unreadable};
 use super::{Context, Node};
 use crate::replica::{Answer, Consistency};
 
@@ -45,11 +46,11 @@ impl<N: Node> Kv<N> {
         let request = Request::Range(request.try_into()?);
         self.check(&request)?;
         let Request::Range(request) = request else { return Err(mismatch()) };
-        let short = is_short(&request);
         let responder = self.context.responder();
         self.context
-            .look(consistency(request.serializable), short, move |view| {
-                let found = view.range(&request).map_err(|error| refused(&error))?;
+            .look(consistency(request.serializable), request, move |view, request| {
+                let found = view.range(&request).map_err(|error| unreadable(&error))?;
+                let found = found.map_err(|error| refused(&error))?;
                 Ok(responder.range(view.revision(), found))
             })
             .await?
@@ -65,23 +66,41 @@ impl<N: Node> Kv<N> {
         self.check(&request)?;
         let consistency = consistency(request.is_serializable());
         let Request::Txn(request) = request else { return Err(mismatch()) };
-        let one_key = |compare: &kv::Compare| compare.range.end == RangeEnd::Single;
-        let ops = || request.success.iter().chain(&request.failure);
-        let brief = |op: &Request| matches!(op, Request::Range(range) if is_short(range));
-        let short = request.compares.iter().all(one_key) && ops().all(brief);
         let responder = self.context.responder();
         self.context
-            .look(consistency, short, move |view| {
-                let seen = view.txn_read(&request).map_err(|error| refused(&error))?;
+            .look(consistency, request, move |view, request| {
+                let seen = view.txn_read(&request).map_err(|error| unreadable(&error))?;
+                let seen = seen.map_err(|error| refused(&error))?;
                 Ok(responder.txn(view.revision(), seen))
             })
             .await?
     }
 }
 
-/// Is it about one key?
-fn is_short(request: &kv::RangeRequest) -> bool {
-    request.range.end == RangeEnd::Single
+impl Reads for kv::RangeRequest {
+    fn all(&self, holds: &dyn Fn(&kv::RangeRequest) -> bool) -> bool {
+        holds(self)
+    }
+
+    fn about_few_keys(&self) -> bool {
+        self.range.end == RangeEnd::Single
+    }
+}
+
+impl Reads for kv::TxnRequest {
+    fn all(&self, holds: &dyn Fn(&kv::RangeRequest) -> bool) -> bool {
+        self.success.iter().chain(&self.failure).all(|op| match op {
+            Request::Range(range) => holds(range),
+            Request::Txn(txn) => txn.all(holds),
+            _ => true,
+        })
+    }
+
+    fn about_few_keys(&self) -> bool {
+        let one_key = |compare: &kv::Compare| compare.range.end == RangeEnd::Single;
+        let flat = self.success.iter().chain(&self.failure).all(|op| matches!(op, Request::Range(_)));
+        flat && self.compares.iter().all(one_key) && self.all(&kv::RangeRequest::about_few_keys)
+    }
 }
 
 fn consistency(serializable: bool) -> Consistency {

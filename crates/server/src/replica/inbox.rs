@@ -1,6 +1,6 @@
 //! What peers bring, and what they may ask for beside the protocol's messages.
 
-use super::checkpoint::{BLOCK_BYTES, Snapshot};
+use super::checkpoint::{PIECE_BYTES, Snapshot};
 use super::forming::Forming;
 use super::learner;
 use super::shared::Shared;
@@ -39,7 +39,7 @@ impl CheckpointSource for Doorman {
         Ok(Snapshot::take(&self.shared).map(|snapshot| CheckpointStream {
             covered: snapshot.covered,
             state: snapshot.machine,
-            blocks: Box::new(snapshot.store.chunks(BLOCK_BYTES).map(Ok)),
+            blocks: Box::new(snapshot.store.chunks(PIECE_BYTES).map(|piece| piece.map_err(io::Error::other))),
         }))
     }
 }

@@ -15,7 +15,7 @@ use super::roles::{Next, Worker};
 use super::{Applied, CoreInput, Shared, State};
 use std::sync::Arc;
 use std::time::Duration;
-use synod_kv::Request;
+use synod_kv::{Request, Retired};
 use synod_paxos::learner::{Effect, Learner};
 use synod_paxos::machine::Admission;
 use synod_paxos::message::{Chosen, Message};
@@ -45,8 +45,11 @@ const TICK: Duration = Duration::from_millis(10);
 /// How many slots are applied under one hold of the lock, so that readers get their turn.
 const APPLY_AT_ONCE: usize = 64;
 
-/// How much compacted history is removed at a time.
+/// How many keys are looked at at a time for compacted history to remove.
 const SWEEP_BUDGET: usize = 256;
+
+/// About how many old versions leave memory at a time.
+const RETIRED_AT_ONCE: usize = 512;
 
 /// One life of the role.
 pub(crate) struct LearnerLife {
@@ -81,6 +84,7 @@ impl LearnerLife {
             durable,
             unsaved_bytes: 0,
             sweeping: true,
+            retired: Retired::default(),
             life: self.life,
         };
         role.show(state);
@@ -123,6 +127,8 @@ impl LearnerLife {
             self.wanted = false;
             role.checkpointer.start(&self.shared);
         }
+        // At the end of a turn, when everybody has their answers.
+        role.sweeping |= role.retired.let_go(RETIRED_AT_ONCE);
         Ok(())
     }
 }
@@ -170,8 +176,10 @@ struct LearnerRole {
     durable: Prefix,
     /// Bytes of values applied since the last checkpoint began.
     unsaved_bytes: u64,
-    /// Compacted history is left to remove.
+    /// There may be something left to remove: compacted history, or old versions that a checkpoint holds.
     sweeping: bool,
+    /// Old versions that a checkpoint holds, on their way out of memory.
+    retired: Retired,
     life: u64,
 }
 
@@ -237,7 +245,10 @@ impl LearnerRole {
         if !self.shared.read_state().as_ref().is_some_and(|state| self.is_at_threshold(state)) {
             return Ok(());
         }
-        Snapshot::to_write(&self.shared).map_or(Ok(()), |snapshot| self.write_now(snapshot))
+        let Some(snapshot) = Snapshot::take(&self.shared) else { return Ok(()) };
+        let written = self.checkpointer.write_now(snapshot)?;
+        self.on_written(written);
+        Ok(())
     }
 
     /// Does this replica's acceptor vote in the next slot, and not before it, and is something before it not durable?
@@ -260,21 +271,20 @@ impl LearnerRole {
         votes && configurations.since(last).is_some_and(|since| self.durable < Prefix::before(since))
     }
 
-    fn write_now(&mut self, snapshot: Snapshot) -> Result<(), String> {
-        let written = self.checkpointer.write_now(snapshot)?;
-        self.on_written(written);
-        Ok(())
+    /// The state that everybody reads was written, as it was a while ago.
+    fn on_written(&mut self, written: Written) {
+        let settle = |state: &mut State| state.store.settle(written.revision, written.cold.clone());
+        let retired = self.shared.write_state().as_mut().map(settle);
+        self.tell_written(&written, retired.unwrap_or_default());
     }
 
-    fn on_written(&mut self, written: Written) {
-        let Written { covered, revision, runs, runs_before } = written;
-        self.durable = covered;
-        if let Some(state) = self.shared.write_state().as_mut() {
-            state.store.release_tombstones(revision);
-        }
+    fn tell_written(&mut self, written: &Written, retired: Retired) {
+        let Written { runs, runs_before, .. } = *written;
+        self.durable = written.covered;
+        self.retired.append(retired);
         self.sweeping = true;
         self.shared.observe(&Observation::Checkpointed { runs, runs_before });
-        self.shared.core.push(CoreInput::Durable { life: self.life, prefix: covered });
+        self.shared.core.push(CoreInput::Durable { life: self.life, prefix: written.covered });
     }
 
     /// Applies chosen values in order, answers this replica's clients, and reports. Returns how many: it stops where
@@ -321,8 +331,9 @@ impl LearnerRole {
             return Ok(());
         }
         if self.is_behind_threshold(&state) && !is(Mutant::VotesWithoutStore) {
-            state.store.hold_tombstones();
-            self.write_now(Snapshot::of(&state))?; // shown only then, as if it had waited
+            let written = self.checkpointer.write_now(Snapshot::of(&state))?; // shown only then, as if it had waited
+            let retired = state.store.settle(written.revision, written.cold.clone());
+            self.tell_written(&written, retired);
         }
         self.show(state);
         effects.extend(self.learner.on_installed(applied, self.shared.now()));
@@ -380,7 +391,13 @@ fn apply_slot(
                 let answer = match command.action {
                     Action::App(payload) => {
                         let request = Request::decode(payload).map_err(|error| unreadable(&error))?;
-                        Answer::Store(state.store.apply(&request))
+                        // No answer is an answer that other replicas may have: this life must not go on.
+                        let outcome = state.store.apply(&request).map_err(|error| {
+                            format!(
+                                "slot {slot} reads what this replica should remember and does not: {error}"
+                            )
+                        })?;
+                        Answer::Store(outcome)
                     }
                     Action::Reconfigure(change) => {
                         Answer::Reconfigured(state.machine.reconfigure(slot, &change))

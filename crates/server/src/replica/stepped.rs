@@ -4,7 +4,7 @@
 //! supervisor hands to the [`Host`]. A simulator lets each take its turns in an order of its own choosing, carries
 //! the messages, and lets time pass.
 
-use super::checkpoint::{BLOCK_BYTES, Snapshot};
+use super::checkpoint::{PIECE_BYTES, Snapshot};
 use super::core::Core;
 use super::forming::Forming;
 use super::handle::{Answer, RequestError};
@@ -104,10 +104,10 @@ impl Stepped {
         self.forming.on_asked(&self.shared, message)
     }
 
-    /// The applied state, for a peer that asked; none if there is none.
+    /// The applied state, for a peer that asked; none if there is none, or some of it cannot be read.
     pub fn checkpoint(&self) -> Option<Checkpoint> {
         let snapshot = Snapshot::take(&self.shared)?;
-        let blocks = snapshot.store.chunks(BLOCK_BYTES).collect();
+        let blocks = snapshot.store.chunks(PIECE_BYTES).collect::<Result<_, _>>().ok()?;
         Some(Checkpoint { covered: snapshot.covered, machine: snapshot.machine, blocks })
     }
 

@@ -102,7 +102,7 @@ async fn kv_5_a_large_range_is_read_from_a_snapshot_and_is_no_different() {
     let server = Server::start().await;
     for index in 0..1500 {
         let request = synod_kv::Request::Put(synod_kv::PutRequest::new(format!("k{index:04}"), "v"));
-        server.node.inner().store.apply(&request).unwrap();
+        server.node.inner().store.apply(&request).unwrap().unwrap();
     }
     let found = kv(&server).await.range(all()).await.unwrap().into_inner();
     assert_eq!((found.count, found.kvs.len(), found.more), (1500, 1500, false));

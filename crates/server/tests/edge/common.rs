@@ -145,7 +145,7 @@ impl Node for FakeNode {
             gate.wait_for(|open| *open).await.map_err(|_| RequestError::Stopped)?;
         }
         let request = Request::decode(request).expect("the server encodes what it proposes");
-        Ok(Answer::Store(self.inner().store.apply(&request)))
+        Ok(Answer::Store(self.inner().store.apply(&request).expect("all of it is in memory")))
     }
 
     async fn read<T: Send>(

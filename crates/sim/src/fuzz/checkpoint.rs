@@ -71,7 +71,7 @@ fn read(
 /// Commits another checkpoint, with one run more.
 fn goes_on(store: &mut CheckpointStore, disk: &SharedDisk, mut runs: Vec<RunMeta>) {
     let blocks = [Bytes::from_static(b"more"), Bytes::new()];
-    let run = store.write_run(90, 91, blocks.clone()).expect("a disk in memory does not fail");
+    let (run, _) = store.write_run(90, 91, blocks.clone().map(Ok)).expect("a disk in memory does not fail");
     assert!(runs.iter().all(|old| old.id != run.id), "{} serves twice", run.id);
     runs.push(run);
     let manifest = Manifest { covered: Prefix(91), meta: Bytes::from_static(b"new"), runs };
@@ -102,14 +102,14 @@ fn committed() -> &'static Committed {
         let block = |byte, len| Bytes::from(vec![byte; len]);
         let blocks = vec![vec![block(1, 700), block(2, 3), block(3, 0)], vec![block(4, 100)], vec![]];
         let runs = blocks.iter().zip(1..).map(|(blocks, key)| {
-            let run = store.write_run(key, key, blocks.clone());
-            run.expect("a disk in memory does not fail")
+            let run = store.write_run(key, key, blocks.iter().cloned().map(Ok));
+            run.expect("a disk in memory does not fail").0
         });
         let runs = runs.collect();
         let manifest = Manifest { covered: Prefix(12), meta: Bytes::from_static(b"meta"), runs };
         store.commit(&manifest).expect("a disk in memory does not fail");
         // One that no manifest names, as a crash leaves it.
-        store.write_run(9, 9, [block(5, 50)]).expect("a disk in memory does not fail");
+        store.write_run(9, 9, [Ok(block(5, 50))]).expect("a disk in memory does not fail");
         Committed { image: Image::of(&*disk, &["store"]), manifest, blocks }
     })
 }

@@ -10,7 +10,7 @@ use super::{Outcome, bounded};
 use bytes::Bytes;
 use prost::Message;
 use std::fmt::Debug;
-use synod_kv::{Limits, Request, Response, Restore, Store};
+use synod_kv::{Limits, Request, Response, Restore, Store, Unreadable};
 use synod_rpc::convert::{RequestError, Responder};
 use synod_rpc::etcdserverpb as pb;
 
@@ -89,12 +89,14 @@ impl Twins {
     fn apply(&mut self, request: &Request) {
         let (hash, revision) = (self.swept.state_hash(), self.swept.revision());
         let read = match request {
-            Request::Range(range) => Some(self.swept.range(range).map(Response::Range)),
-            Request::Txn(txn) if request.is_read_only() => Some(self.swept.txn_read(txn).map(Response::Txn)),
+            Request::Range(range) => Some(at_hand(self.swept.range(range)).map(Response::Range)),
+            Request::Txn(txn) if request.is_read_only() => {
+                Some(at_hand(self.swept.txn_read(txn)).map(Response::Txn))
+            }
             _ => None,
         };
-        let answer = self.swept.apply(request);
-        assert_eq!(answer, self.other.apply(request));
+        let answer = at_hand(self.swept.apply(request));
+        assert_eq!(answer, at_hand(self.other.apply(request)));
         if let Some(read) = read {
             assert_eq!(
                 read,
@@ -132,10 +134,15 @@ impl Twins {
     }
 }
 
+/// What a store says all of which is in memory.
+pub(super) fn at_hand<T>(read: Result<T, Unreadable>) -> T {
+    read.expect("nothing has to be read")
+}
+
 /// The image of a store, in one piece.
 pub(super) fn image_of(store: &Store) -> Vec<u8> {
     store.snapshot().chunks(64 << 10).fold(Vec::new(), |mut image, chunk| {
-        image.extend_from_slice(&chunk);
+        image.extend_from_slice(&at_hand(chunk));
         image
     })
 }

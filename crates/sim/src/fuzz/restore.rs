@@ -8,7 +8,7 @@
 
 use super::Outcome::{Refused, Understood};
 use super::input::Input;
-use super::requests::image_of;
+use super::requests::{at_hand, image_of};
 use super::{Outcome, bounded};
 use bytes::Bytes;
 use synod_kv::{
@@ -51,11 +51,11 @@ pub fn restore(data: &[u8]) -> Outcome {
         }
     }
     assert_eq!(image_of(&store), again, "sweeping shows");
-    let read = store.range(&RangeRequest::new(KeyRange::all())).expect("the present can be read");
+    let read = at_hand(store.range(&RangeRequest::new(KeyRange::all()))).expect("the present can be read");
     assert_eq!(read.count, ours.keys);
     let changes = store.changes_from(store.compacted().unwrap_or_default());
     assert!(changes.is_ok_and(|changes| changes.count() as u64 <= ours.versions));
-    let applied = store.apply(&Request::Put(PutRequest::new("new", "value"))).expect("a plain put");
+    let applied = at_hand(store.apply(&Request::Put(PutRequest::new("new", "value")))).expect("a plain put");
     assert!(applied.revision > copy.revision());
     if applied.revision < LAST {
         goes_on(store);
@@ -68,15 +68,14 @@ const LAST: Revision = Revision((1 << 62) - 10);
 
 /// All keys go, and what is left of them is swept: a part says so.
 fn goes_on(mut store: Store) {
-    store.hold_tombstones();
     let (head, before) = (store.head(), image_of(&store));
     let all = DeleteRangeRequest::new(KeyRange::all());
-    let revision = store.apply(&Request::DeleteRange(all)).expect("a plain removal").revision;
-    store.apply(&Request::Put(PutRequest::new("newer", "value"))).expect("a plain put");
+    let revision = at_hand(store.apply(&Request::DeleteRange(all))).expect("a plain removal").revision;
+    at_hand(store.apply(&Request::Put(PutRequest::new("newer", "value")))).expect("a plain put");
     let compact = CompactRequest { revision: Revision(revision.0 + 1), physical: false };
-    store.apply(&Request::Compact(compact)).expect("not done before");
+    at_hand(store.apply(&Request::Compact(compact))).expect("not done before");
     store.sweep(before.len());
-    let part = store.snapshot().part(head, 64).expect("all is known").flatten().collect();
+    let part = store.snapshot().part(head).expect("all is known").flat_map(at_hand).collect();
     let restored = read(&[before, part], 50).expect("its own image and part");
     assert_eq!((restored.head(), restored.stats().keys), (store.head(), 1));
     assert_eq!(image_of(&restored), image_of(&store));

@@ -183,7 +183,7 @@ impl Book {
     }
 
     fn request(&mut self, slot: Slot, name: CommandId, payload: Bytes, request: &Request) -> Deed {
-        let answer = Answer::Store(self.store.apply(request));
+        let answer = Answer::Store(self.store.apply(request).expect("all of it is in memory"));
         let refused = matches!(answer, Answer::Store(Err(_)));
         match self.outcomes.insert(payload, Outcome { slot, name, answer }) {
             None if refused => Deed::Refused,

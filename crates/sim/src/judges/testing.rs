@@ -323,7 +323,9 @@ fn replay(genesis: &Genesis, log: &[Value]) -> (Machine<Answer>, Store) {
                 continue;
             }
             let answer = match command.action {
-                Action::App(payload) => Answer::Store(store.apply(&Request::decode(payload).unwrap())),
+                Action::App(payload) => {
+                    Answer::Store(store.apply(&Request::decode(payload).unwrap()).unwrap())
+                }
                 Action::Reconfigure(change) => Answer::Reconfigured(machine.reconfigure(slot, &change)),
             };
             machine.answered(command.id, answer);

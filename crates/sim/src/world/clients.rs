@@ -282,7 +282,8 @@ impl Want {
             Want::Swap { key, seen, value } => Request::Txn(TxnRequest {
                 compares: vec![unchanged_since(*key, *seen)],
                 success: vec![Request::Put(PutRequest::new(key_of(*key), value.clone()))],
-                failure: vec![get(*key)],
+                // The past, too, which the replicas may have on disk, each in its own files or in none.
+                failure: [get(*key)].into_iter().chain(everything_at(*seen)).collect(),
             }),
         }
     }
@@ -291,6 +292,13 @@ impl Want {
 fn unchanged_since(key: u32, revision: u64) -> Compare {
     let operand = Operand::Mod(i64::try_from(revision).unwrap_or(i64::MAX));
     Compare { range: KeyRange::single(key_of(key)), relation: Relation::Equal, operand }
+}
+
+fn everything_at(revision: u64) -> Option<Request> {
+    let revision = synod_kv::Revision::from_wire(i64::try_from(revision).ok()?);
+    revision
+        .is_some()
+        .then(|| Request::Range(RangeRequest { revision, ..RangeRequest::new(KeyRange::all()) }))
 }
 
 fn key_of(key: u32) -> Bytes {
@@ -312,6 +320,6 @@ fn entry(kv: &KeyValue) -> Entry {
 
 fn read(store: &Store, key: Bytes) -> (Option<KeyValue>, u64) {
     let range = store.range(&RangeRequest::new(KeyRange::single(key)));
-    let found = range.ok().and_then(|range| range.kvs.into_iter().next());
+    let found = range.ok().and_then(Result::ok).and_then(|range| range.kvs.into_iter().next());
     (found, store.revision().0)
 }

@@ -21,6 +21,9 @@ const FOOT: usize = 32;
 /// Handed to the disk in pieces of about this size, in bytes.
 const PIECE: usize = 256 << 10;
 
+/// A reader of all blocks reads about so many bytes at a time.
+const READ_AHEAD: usize = 1 << 20;
+
 /// Synced every so many bytes, so that no sync of the log has to wait behind a whole run.
 const SYNC_EVERY: u64 = 8 << 20;
 
@@ -60,20 +63,22 @@ fn file_bytes(run: &RunMeta) -> Option<u64> {
     run.bytes.checked_add(blocks)?.checked_add((HEAD + FOOT) as u64)
 }
 
-/// Writes a run, durably. Returns the number of its blocks and of the bytes in them.
+/// Writes a run, durably. Returns its blocks, and the number of bytes in them.
 pub(super) fn write(
     disk: &SharedDisk,
     id: RunId,
-    blocks: impl IntoIterator<Item = Bytes>,
-) -> Result<(u64, u64), CheckpointError> {
+    blocks: impl IntoIterator<Item = Result<Bytes, CheckpointError>>,
+) -> Result<(RunBlocks, u64), CheckpointError> {
     let mut out = Appender {
         file: disk.create(&id.path()).map_err(failed("creating a run"))?,
         position: 0,
         synced: 0,
         buffer: head(id).to_vec(),
     };
+    let mut places = Places::default();
     let (mut number, mut bytes, mut digest) = (0, 0, 0);
     for block in blocks {
+        let block = block?;
         let len = u32::try_from(block.len())
             .ok()
             .filter(|_| block.len() <= MAX_BLOCK_BYTES)
@@ -85,6 +90,7 @@ pub(super) fn write(
         digest = crc32c::crc32c_append(digest, &crc.to_le_bytes());
         number += 1;
         bytes += u64::from(len);
+        places.push(len);
         if out.buffer.len() >= PIECE {
             out.write().map_err(failed("writing a run"))?;
         }
@@ -93,7 +99,70 @@ pub(super) fn write(
     out.write().map_err(failed("writing a run"))?;
     out.file.sync().map_err(failed("syncing a run"))?;
     disk.sync_dir("store").map_err(failed("naming a run"))?;
-    Ok((number, bytes))
+    Ok((RunBlocks { file: out.file, id, places }, bytes))
+}
+
+/// Where the blocks of a run end in its file. The first begins behind the head, each of the others where the one
+/// before it ends.
+#[derive(Debug, Default)]
+struct Places {
+    ends: Vec<u64>,
+}
+
+impl Places {
+    fn push(&mut self, len: u32) {
+        self.ends.push(self.end() + BLOCK_HEAD as u64 + u64::from(len));
+    }
+
+    /// Where the next block begins.
+    fn end(&self) -> u64 {
+        self.ends.last().copied().unwrap_or(HEAD as u64)
+    }
+
+    /// Where block `number` begins, and how long it is with its head.
+    fn get(&self, number: usize) -> Option<(u64, usize)> {
+        let end = *self.ends.get(number)?;
+        let start = number.checked_sub(1).map_or(HEAD as u64, |before| self.ends[before]);
+        Some((start, usize::try_from(end - start).expect("a block fits into memory")))
+    }
+}
+
+/// The blocks of a run that was written or read as a whole, each for itself and in any order.
+///
+/// They stay readable as long as this lives, also when a later checkpoint did without the run: a file lasts as long
+/// as somebody has it open.
+pub struct RunBlocks {
+    file: Box<dyn DiskFile>,
+    id: RunId,
+    places: Places,
+}
+
+impl RunBlocks {
+    /// How many there are.
+    pub fn count(&self) -> u64 {
+        self.places.ends.len() as u64
+    }
+
+    /// Reads block `number`, counted from 0.
+    ///
+    /// # Errors
+    /// When it is not what was written, or the disk fails.
+    ///
+    /// # Panics
+    /// When there is no such block.
+    pub fn read(&self, number: u64) -> Result<Bytes, CheckpointError> {
+        let place = usize::try_from(number).ok().and_then(|number| self.places.get(number));
+        let (start, len) = place.expect("whoever asks for a block knows that it is there");
+        let mut bytes = vec![0; len];
+        let read = self.file.read_at(start, &mut bytes).map_err(failed("reading a run"))?;
+        let (found, crc) = ((&bytes[..]).get_u32_le(), (&bytes[4..]).get_u32_le());
+        let block = Bytes::from(bytes).slice(BLOCK_HEAD..);
+        let whole = read == len && block.len() == found as usize;
+        if !whole || block_crc(self.id, number, found, &block) != crc {
+            return Err(CheckpointError::DamagedRun { run: self.id, why: "a block is damaged" });
+        }
+        Ok(block)
+    }
 }
 
 struct Appender {
@@ -132,7 +201,9 @@ pub(super) fn settle(disk: &SharedDisk, run: &RunMeta) -> Result<(), CheckpointE
 pub struct RunReader {
     file: Box<dyn DiskFile>,
     run: RunMeta,
-    position: u64,
+    /// Read, and not yet looked at.
+    ahead: Bytes,
+    places: Places,
     number: u64,
     digest: u32,
     expected_digest: u32,
@@ -171,37 +242,54 @@ impl RunReader {
         if end != foot(run.id, run.blocks, run.bytes, expected_digest) {
             return Err(damaged("its foot is wrong"));
         }
-        let position = HEAD as u64;
-        Ok(RunReader { file, run: *run, position, number: 0, digest: 0, expected_digest, done: false })
+        let (ahead, places) = (Bytes::new(), Places::default());
+        Ok(RunReader { file, run: *run, ahead, places, number: 0, digest: 0, expected_digest, done: false })
+    }
+
+    /// The same blocks, each for itself; none before all of them were read and found good.
+    pub fn into_blocks(self) -> Option<RunBlocks> {
+        let good = self.number == self.run.blocks && self.digest == self.expected_digest;
+        good.then_some(RunBlocks { file: self.file, id: self.run.id, places: self.places })
+    }
+
+    /// The file from the next block on: at least `len` bytes. Reads more than that, because blocks may be small.
+    fn ahead(&mut self, len: usize) -> Result<&[u8], CheckpointError> {
+        if self.ahead.len() < len {
+            let start = self.places.end();
+            let left = file_bytes(&self.run).map_or(0, |end| end.saturating_sub(start));
+            let mut bytes = vec![0; len.max(READ_AHEAD).min(usize::try_from(left).unwrap_or(usize::MAX))];
+            let read = self.file.read_at(start, &mut bytes).map_err(failed("reading a run"))?;
+            bytes.truncate(read);
+            self.ahead = bytes.into();
+        }
+        if self.ahead.len() < len {
+            return Err(CheckpointError::DamagedRun { run: self.run.id, why: "a block is damaged" });
+        }
+        Ok(&self.ahead)
     }
 
     fn read(&mut self) -> Result<Option<Bytes>, CheckpointError> {
-        let damaged = |why| CheckpointError::DamagedRun { run: self.run.id, why };
+        let id = self.run.id;
+        let damaged = |why| CheckpointError::DamagedRun { run: id, why };
         if self.number == self.run.blocks {
             let good = self.digest == self.expected_digest;
             return if good { Ok(None) } else { Err(damaged("its blocks are not those it was made of")) };
         }
-        let mut head = [0; BLOCK_HEAD];
-        self.file.read_at(self.position, &mut head).map_err(failed("reading a run"))?;
-        let mut fields = &head[..];
+        let mut fields = self.ahead(BLOCK_HEAD)?;
         let (len, crc) = (fields.get_u32_le(), fields.get_u32_le());
         // A damaged length must not make us reserve more than the run can hold.
         if u64::from(len) > self.run.bytes {
             return Err(damaged("a block is damaged"));
         }
-        let start = self.position + BLOCK_HEAD as u64;
-        if file_bytes(&self.run).is_none_or(|end| start + u64::from(len) > end) {
-            return Err(damaged("a block is damaged"));
-        }
-        let mut bytes = vec![0; len as usize];
-        self.file.read_at(start, &mut bytes).map_err(failed("reading a run"))?;
+        self.ahead(BLOCK_HEAD + len as usize)?;
+        let bytes = self.ahead.split_to(BLOCK_HEAD + len as usize).slice(BLOCK_HEAD..);
         if block_crc(self.run.id, self.number, len, &bytes) != crc {
             return Err(damaged("a block is damaged"));
         }
         self.digest = crc32c::crc32c_append(self.digest, &crc.to_le_bytes());
         self.number += 1;
-        self.position = start + u64::from(len);
-        Ok(Some(bytes.into()))
+        self.places.push(len);
+        Ok(Some(bytes))
     }
 }
 

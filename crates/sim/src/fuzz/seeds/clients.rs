@@ -1,7 +1,7 @@
 //! Requests, in etcd's words and in our own, and what stores made of them.
 
 use super::{Seed, seed, string};
-use crate::fuzz::requests::{KINDS, image_of};
+use crate::fuzz::requests::{KINDS, at_hand, image_of};
 use bytes::Bytes;
 use pb::request_op::Request as Op;
 use prost::Message;
@@ -85,12 +85,11 @@ fn parts() -> Vec<(&'static str, [Vec<u8>; 3])> {
         parts.push((
             name,
             requests.map(|requests| {
-                store.hold_tombstones();
                 for request in &requests {
-                    let _ = store.apply(request); // a compaction of the future is refused
+                    let _ = at_hand(store.apply(request)); // a compaction of the future is refused
                 }
-                let part = head.map(|head| store.snapshot().part(head, 64).expect("tombstones are held"));
-                let bytes = part.map_or_else(|| image_of(&store), |part| part.flatten().collect());
+                let part = head.map(|head| store.snapshot().part(head).expect("all is in memory"));
+                let bytes = part.map_or_else(|| image_of(&store), |part| part.flat_map(at_hand).collect());
                 head = Some(store.head());
                 bytes
             }),

@@ -54,7 +54,7 @@ fn resident_mebibytes() -> u64 {
     let mut text = String::new();
     File::open("/proc/self/statm").and_then(|mut file| file.read_to_string(&mut text)).expect("Linux");
     let pages: u64 = text.split(' ').nth(1).and_then(|pages| pages.parse().ok()).expect("a number of pages");
-    pages * PAGE >> 20
+    (pages * PAGE) >> 20
 }
 
 /// For how long this thread was on a processor: others may be busy, too.

@@ -258,7 +258,6 @@ impl Version {
 #[derive(Clone, Debug, Default)]
 struct Older {
     /// None of the blocks is empty, and neither is the row. In a box, because most keys have none.
-    #[allow(clippy::box_collection)]
     full: Option<Box<Vector<Arc<[Version]>>>>,
     open: Vec<Version>,
 }

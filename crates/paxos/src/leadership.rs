@@ -110,8 +110,11 @@ impl Leadership {
 
     /// Gives leadership to somebody else.
     pub fn hand_over(&mut self, now: Time) -> Vec<Effect> {
+        let effects = self.proposer.tell_all();
+        let mut out = self.pass_on(effects, now);
         let asked = self.election.hand_over(now);
-        self.carry_out(asked, now)
+        out.extend(self.carry_out(asked, now));
+        out
     }
 
     /// A message for the proposer role; others are ignored. Call [`Leadership::flush`] after each turn.
@@ -133,7 +136,7 @@ impl Leadership {
                 let effects = self.proposer.on_refused(ballot, promised);
                 self.pass_on(effects, now)
             }
-            Message::Accept { ballot, .. } => self.heard_leader(ballot, now),
+            Message::Accept { ballot, .. } | Message::Learn { ballot, .. } => self.heard_leader(ballot, now),
             Message::Chosen(word) => self.heard_leader(word.ballot, now),
             Message::Prepare { ballot, from: first } => {
                 self.proposer.saw(ballot);

@@ -1,8 +1,9 @@
 //! The learner: from proposals to a log without holes.
 //!
-//! A learner hears every proposal, because each Accept is handed to it as well as to the acceptor beside it.
+//! A learner hears the proposals that its replica is asked to accept, because each Accept is handed to it as well as
+//! to the acceptor beside it. Of the others it is told when they are chosen.
 //! It believes a proposal chosen only on a leader's word for the very ballot it came in, or a lower one (see
-//! [`Chosen`] for why that is sound), or when another learner vouches for it (2.3). It may learn in any
+//! [`Chosen`] for why that is sound), or when a leader or another learner vouches for the value itself (2.3). It may learn in any
 //! order, but releases slot after slot (PMS-35).
 //!
 //! What it misses it fetches from any other learner: values while that one has them, a checkpoint when not.
@@ -184,17 +185,19 @@ impl Learner {
         effects
     }
 
-    /// Chosen values from another learner.
+    /// Chosen values from a leader that did not ask the acceptor here.
+    pub fn on_learn(&mut self, from: Slot, values: Vec<Value>, now: Time) -> Vec<Effect> {
+        let mut effects = Vec::new();
+        self.take(from, values, &mut effects);
+        self.settle(now, &mut effects);
+        effects
+    }
+
+    /// Chosen values from another learner, which was asked for them.
     pub fn on_entries(&mut self, from: Slot, values: Vec<Value>, chosen: Prefix, now: Time) -> Vec<Effect> {
         let mut effects = Vec::new();
         self.known = self.known.max(chosen);
-        let mut slot = from;
-        for value in values {
-            if slot == self.chosen.next() {
-                self.release(slot, value, &mut effects);
-            }
-            slot = slot.next();
-        }
+        self.take(from, values, &mut effects);
         self.settle(now, &mut effects);
         let waiting = self.fetch.as_ref().is_some_and(|fetch| !fetch.installing);
         if waiting {
@@ -207,6 +210,18 @@ impl Learner {
             }
         }
         effects
+    }
+
+    /// Releases of these chosen values what comes next.
+    fn take(&mut self, from: Slot, values: Vec<Value>, effects: &mut Vec<Effect>) {
+        let mut slot = from;
+        for value in values {
+            if slot == self.chosen.next() {
+                self.release(slot, value, effects);
+            }
+            slot = slot.next();
+        }
+        self.known = self.known.max(Prefix::before(slot));
     }
 
     /// Another learner wants values from `from` on.

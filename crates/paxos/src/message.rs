@@ -96,6 +96,15 @@ pub enum Message {
     },
     /// Leader to learners, when no Accept is about to carry it (2.3).
     Chosen(Chosen),
+    /// Leader to learners whose acceptors it did not ask (2.3): "these values were chosen in `ballot`."
+    Learn {
+        /// The ballot in which they were chosen.
+        ballot: Ballot,
+        /// The slot of the first value.
+        from: Slot,
+        /// Values of `from` and the slots behind it.
+        values: Vec<Value>,
+    },
     // -- catching up -------------------------------------------------------------------------------
     /// Learner to learner: "what was chosen from `from` on?"
     Fetch {

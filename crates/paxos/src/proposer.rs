@@ -175,7 +175,7 @@ struct Flight {
     sent: Time,
     /// Who was sent the proposal.
     asked: BTreeSet<NodeId>,
-    /// Are these all who learn or vote?
+    /// Are these all who vote?
     asked_all: bool,
     /// Whose commands are in it; none if nobody knows.
     origins: Option<BTreeSet<NodeId>>,
@@ -194,7 +194,12 @@ impl Flight {
         self.origins.as_ref().is_none_or(|origins| origins.contains(&node))
     }
 
-    /// The proposal goes to everybody else, too: those are returned.
+    /// Is an answer of this node still to come, as far as one can tell?
+    fn awaits(&self, node: NodeId) -> bool {
+        self.asked.contains(&node) && !self.accepted.iter().any(|voter| voter.node == node)
+    }
+
+    /// The proposal goes to everybody else who votes, too: those are returned.
     fn ask_others(&mut self) -> Vec<NodeId> {
         self.asked_all = true;
         let voters = self.configuration.voters().map(|voter| voter.node);
@@ -354,20 +359,23 @@ impl Proposer {
         self.decide = self.decide.max(Prefix::through(slot));
     }
 
-    /// A reader of `node` has asked how far this replica has accepted, and waits to learn that much.
+    /// A reader of `node` has asked how far this replica has accepted, and waits to learn that much; or what another
+    /// one has accepted by the time it is asked, which may be a little more.
     pub fn on_reader(&mut self, node: NodeId) {
+        let ahead = self.options.depth as u64;
         if let Some(reign) = self.reign.as_mut() {
-            reign.telling.on_reader(node, Prefix::before(reign.next));
+            let proposed = Prefix::before(reign.next).0;
+            reign.telling.on_reader(node, Prefix(proposed.saturating_add(ahead)));
         }
     }
 
     /// A connection broke. If acceptances were to come through it, others are asked.
     pub fn on_disconnected(&mut self, node: NodeId) -> Vec<Effect> {
-        if !self.asking.counts_on(node) {
-            return Vec::new();
+        if self.asking.counts_on(node) {
+            self.asking.on_late();
         }
-        self.asking.on_late();
-        self.ask_others(|_| true)
+        // Those under way may count on others than the next ones would.
+        self.ask_others(|flight| flight.awaits(node))
     }
 
     /// Sends the proposals that are `due`, and not accepted, to those who were not asked yet.
@@ -380,6 +388,9 @@ impl Proposer {
                 continue;
             }
             let (to, value) = (flight.ask_others(), flight.value.clone());
+            if to.is_empty() {
+                continue; // these few are all there are
+            }
             let message = Message::Accept { ballot: reign.ballot, slot, value, chosen };
             effects.push(Effect::Send { to, message });
         }
@@ -486,12 +497,19 @@ impl Proposer {
         effects
     }
 
+    /// Tells everybody what is chosen, as one should before one gives up leading: the next leader would have to
+    /// find it out.
+    pub fn tell_all(&mut self) -> Vec<Effect> {
+        self.tell(true)
+    }
+
     /// Tells learners what is chosen and they do not know yet: `all` of them, or those that wait for it.
     fn tell(&mut self, all: bool) -> Vec<Effect> {
         let Some(reign) = self.reign.as_mut() else { return Vec::new() };
         let mut groups: BTreeMap<How, Vec<NodeId>> = BTreeMap::new();
-        for &node in &self.members {
-            // What is learned here moves the window on.
+        // This replica may have been removed; but what is learned here moves the window on.
+        let here = (!self.members.contains(&self.node)).then_some(&self.node);
+        for &node in self.members.iter().chain(here) {
             let now = all || node == self.node || reign.is_awaited_by(node) || self.options.hedge.is_none();
             if let Some(how) = reign.untold(node).filter(|_| now) {
                 groups.entry(how).or_default().push(node);
@@ -509,9 +527,9 @@ impl Proposer {
                     effects.push(Effect::Send { to, message: Message::Chosen(word) });
                 }
                 How::Values(from) => {
-                    let entries = reign.entries(from, self.options.batch_bytes);
+                    let lessons = reign.lessons(from, self.options.batch_bytes);
                     effects
-                        .extend(entries.into_iter().map(|message| Effect::Send { to: to.clone(), message }));
+                        .extend(lessons.into_iter().map(|message| Effect::Send { to: to.clone(), message }));
                 }
             }
         }
@@ -523,11 +541,13 @@ impl Proposer {
     pub fn tick(&mut self, now: Time) -> Vec<Effect> {
         let retry = self.options.retry;
         let hedge = self.options.hedge;
-        let mut effects =
-            self.ask_others(|flight| hedge.is_some_and(|hedge| now.since(flight.sent) >= hedge));
-        if !effects.is_empty() {
+        // First, as in a flush.
+        let mut effects = self.tell(true);
+        let late = self.ask_others(|flight| hedge.is_some_and(|hedge| now.since(flight.sent) >= hedge));
+        if !late.is_empty() {
             self.asking.on_late();
         }
+        effects.extend(late);
         let chosen = self.word();
         let Some(reign) = self.reign.as_mut() else { return self.flush(now) };
         for (&slot, flight) in reign.flights.range_mut(self.chosen.next()..) {
@@ -544,7 +564,7 @@ impl Proposer {
         let next = reign.jumped.map_or(reign.next, |jump| jump.from);
         effects.extend(self.ask(next, now));
         effects.extend(self.propose(now));
-        effects.extend(self.tell(true));
+        effects.extend(self.tell(false));
         effects
     }
 
@@ -742,19 +762,19 @@ impl Reign {
     }
 
     /// The chosen values from `first` on, in messages of about so many bytes.
-    fn entries(&self, first: Slot, message_bytes: usize) -> Vec<Message> {
+    fn lessons(&self, first: Slot, message_bytes: usize) -> Vec<Message> {
+        let ballot = self.ballot;
         let mut messages = Vec::new();
         let (mut from, mut bytes, mut values) = (first, 0, Vec::new());
         for (&slot, flight) in self.flights.range(first..self.chosen.next()) {
             if bytes + flight.value.len() > message_bytes && !values.is_empty() {
-                let values = std::mem::take(&mut values);
-                messages.push(Message::Entries { from, values, chosen: self.chosen });
+                messages.push(Message::Learn { ballot, from, values: std::mem::take(&mut values) });
                 (from, bytes) = (slot, 0);
             }
             bytes += flight.value.len();
             values.push(flight.value.clone());
         }
-        messages.push(Message::Entries { from, values, chosen: self.chosen });
+        messages.push(Message::Learn { ballot, from, values });
         messages
     }
 

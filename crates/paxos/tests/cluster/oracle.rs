@@ -148,7 +148,7 @@ impl Oracle {
                 let durable = accepted.is_some_and(|ballots| ballots.contains(ballot));
                 hold!(durable, "PMS-27 stable before sent", "{voter} accepted {ballot} in {slot} on air");
             }
-            Message::Entries { from, values, .. } => {
+            Message::Learn { from, values, .. } | Message::Entries { from, values, .. } => {
                 for (slot, value) in (from.0..).map(Slot).zip(values) {
                     self.on_claimed(slot, value, "a peer");
                 }

@@ -295,6 +295,9 @@ impl Replica {
                 Message::Fetch { from: first } => {
                     learned.extend(learner.on_fetch(from, *first, role.applied.machine.applied()));
                 }
+                Message::Learn { from: first, values, .. } => {
+                    learned = learner.on_learn(*first, values.clone(), now);
+                }
                 Message::Entries { from: first, values, chosen } => {
                     learned = learner.on_entries(*first, values.clone(), *chosen, now);
                 }

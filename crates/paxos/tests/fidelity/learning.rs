@@ -109,3 +109,36 @@ fn pms_23_one_leader_within_a_bound_from_every_start() {
         assert_eq!((town.leader(), town.ballot(leader)), (Some(leader), ballot), "seed {seed}");
     }
 }
+
+/// Values that come unasked, from a leader that goes on, are no answer to a question that is under way: a learner
+/// that cannot use them still takes the checkpoint it is offered.
+#[test]
+fn pms_35_values_told_unasked_do_not_end_a_fetch() {
+    use std::time::Duration;
+    use synod_paxos::learner::{self, Learner};
+    let options = learner::Options::default();
+    let mut learner = Learner::new(NodeId(5), options, Prefix::EMPTY);
+    learner.on_members((1..=5).map(NodeId));
+    let mut now = START;
+    // The leader tells every tick what it has chosen since; answers take longer than a tick.
+    let mut asked: Vec<(Time, NodeId)> = Vec::new();
+    for tick in 0..1_000u64 {
+        now = now + Duration::from_millis(10);
+        let mut effects = learner.on_learn(Slot(1_000 + tick), vec![value(tick)], now);
+        effects.extend(learner.tick(now));
+        for effect in effects {
+            if let learner::Effect::Send(outgoing) = effect {
+                asked.push((now, outgoing.to));
+            }
+        }
+        let (arrived, under_way): (Vec<_>, Vec<_>) =
+            asked.into_iter().partition(|&(at, _)| now.since(at) >= Duration::from_millis(15));
+        asked = under_way;
+        for (_, from) in arrived {
+            if !learner.on_take_checkpoint(from, Prefix(900), now).is_empty() {
+                return;
+            }
+        }
+    }
+    panic!("no checkpoint was ever taken");
+}

@@ -429,7 +429,10 @@ fn pms_38_the_steady_state_is_phase_2_only() {
             proposer.on_submit(vec![command(1, sequence)]);
             for effect in proposer.flush(START) {
                 let proposer::Effect::Send { to, message } = effect else { panic!("{effect:?}") };
-                let Message::Accept { ballot, slot, value, .. } = message else { panic!("{message:?}") };
+                let Message::Accept { ballot, slot, value, .. } = message else {
+                    assert!(matches!(message, Message::Chosen(_) | Message::Learn { .. }), "{message:?}");
+                    continue;
+                };
                 count("accept", to.len());
                 for acceptor in acceptors.iter_mut().filter(|acceptor| to.contains(&acceptor.id().node)) {
                     let effect = acceptor.on_accept(NodeId(1), ballot, slot, value.clone()).unwrap();
@@ -503,5 +506,96 @@ fn pms_40_every_replica_that_applied_has_the_answer() {
         assert_eq!(machine.admit(&later), Admission::Fresh);
         assert_eq!(machine.answer(asked.id), None, "nobody waits for it any more");
         assert_eq!(machine.admit(&asked), Admission::Repeated(None), "but it is known");
+    }
+}
+
+/// PMS-37: a proposal that waits for the answer of one who is gone goes to the others at once, also when somebody
+/// else has become one of the few since it was sent.
+#[test]
+fn pms_37_a_proposal_does_not_wait_for_one_who_is_gone_and_no_longer_counted_on() {
+    let mut acceptors: Vec<Acceptor> = (1..=5).map(acceptor).collect();
+    let mut proposer = proposer(1, 5, 100);
+    phase_1(&mut proposer, &mut acceptors, Vec::new());
+    let ballot = proposer.leads().unwrap();
+    let propose = |proposer: &mut Proposer, sequence, now| {
+        proposer.on_submit(vec![command(1, sequence)]);
+        proposer.flush(now)
+    };
+    let accept = |proposer: &mut Proposer, slot, nodes: &[u64]| {
+        nodes.iter().for_each(|&node| proposer.on_accepted(ballot, Slot(slot), voter(node)));
+    };
+    propose(&mut proposer, 1, START);
+    accept(&mut proposer, 1, &[1, 3, 4]);
+    let later = START + Duration::from_secs(1);
+    propose(&mut proposer, 2, later); // of everybody
+    propose(&mut proposer, 3, later); // of 1, 3 and 4
+    accept(&mut proposer, 3, &[1, 3]);
+    accept(&mut proposer, 2, &[1, 2, 3]); // these are the few from now on
+    let asked = proposer.on_disconnected(NodeId(4));
+    let others = |effect: &proposer::Effect| {
+        matches!(effect, proposer::Effect::Send { to, message: Message::Accept { slot: Slot(3), .. } }
+            if *to == [NodeId(2), NodeId(5)])
+    };
+    assert!(asked.iter().any(others), "slot 3 waits for 4: {asked:?}");
+}
+
+/// A leader that was removed learns what it decides all the same: the window of its successors waits for that.
+#[test]
+fn pms_36_a_leader_that_was_removed_is_told_what_is_chosen() {
+    let mut acceptors: Vec<Acceptor> = (1..=5).map(acceptor).collect();
+    let mut proposer = proposer(1, 5, 100);
+    phase_1(&mut proposer, &mut acceptors, Vec::new());
+    let ballot = proposer.leads().unwrap();
+    proposer.on_applied(applied(5, 100, 0), (2..=5).map(NodeId).collect());
+    proposer.on_submit(vec![command(2, 1)]);
+    proposer.flush(START);
+    for node in [1, 2, 3] {
+        proposer.on_accepted(ballot, Slot(1), voter(node));
+    }
+    let told = proposer.flush(START).into_iter().chain(proposer.tick(START + Duration::from_millis(10)));
+    let told: Vec<_> = told.collect();
+    let itself = |effect: &proposer::Effect| {
+        matches!(effect, proposer::Effect::Send { to, message: Message::Chosen(_) | Message::Learn { .. } }
+            if to.contains(&NodeId(1)))
+    };
+    assert!(told.iter().any(itself), "{told:?}");
+}
+
+/// Who has everybody it could ask has nobody to ask when they are late.
+#[test]
+fn pms_37_nobody_is_asked_when_there_are_no_others() {
+    let mut acceptors = vec![acceptor(1)];
+    let mut proposer = proposer(1, 1, 100);
+    phase_1(&mut proposer, &mut acceptors, Vec::new());
+    let ballot = proposer.leads().unwrap();
+    proposer.on_submit(vec![command(1, 1)]);
+    proposer.flush(START);
+    proposer.on_accepted(ballot, Slot(1), voter(1));
+    proposer.on_submit(vec![command(1, 2)]);
+    proposer.flush(START);
+    let late = proposer.tick(START + options().hedge.unwrap());
+    let to_nobody =
+        |effect: &proposer::Effect| matches!(effect, proposer::Effect::Send { to, .. } if to.is_empty());
+    assert!(!late.iter().any(to_nobody), "{late:?}");
+}
+
+/// Who waits is told by a message of its own, also in a turn that a tick ends: a word that rides on a proposal may
+/// lie for a moment where it arrives.
+#[test]
+fn pms_37_who_waits_is_told_before_anything_else_is_proposed_also_by_a_tick() {
+    let mut acceptors: Vec<Acceptor> = (1..=5).map(acceptor).collect();
+    let mut proposer = proposer(1, 5, 100);
+    phase_1(&mut proposer, &mut acceptors, Vec::new());
+    let ballot = proposer.leads().unwrap();
+    proposer.on_submit(vec![command(2, 1)]);
+    proposer.flush(START);
+    for node in [1, 2, 3] {
+        proposer.on_accepted(ballot, Slot(1), voter(node));
+    }
+    proposer.on_submit(vec![command(2, 2)]);
+    let effects = proposer.tick(START + Duration::from_millis(10));
+    for waits in [NodeId(1), NodeId(2)] {
+        let told = |effect: &proposer::Effect| matches!(effect, proposer::Effect::Send { to, message: Message::Chosen(_) } if to.contains(&waits));
+        assert!(effects.iter().any(told), "{waits} is told by the way only: {effects:?}");
     }
 }

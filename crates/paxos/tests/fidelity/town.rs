@@ -333,6 +333,9 @@ impl Town {
             Message::Fetch { from: first } => {
                 learned.extend(site.learner.on_fetch(from, *first, site.machine.applied()));
             }
+            Message::Learn { from: first, values, .. } => {
+                learned = site.learner.on_learn(*first, values.clone(), now);
+            }
             Message::Entries { from: first, values, chosen } => {
                 learned = site.learner.on_entries(*first, values.clone(), *chosen, now);
             }

@@ -311,6 +311,9 @@ impl Node {
             Message::Fetch { from: first } => {
                 learned.extend(roles.learner.on_fetch(from, first, roles.state.machine.applied()));
             }
+            Message::Learn { from: first, values, .. } => {
+                learned = roles.learner.on_learn(first, values, now);
+            }
             Message::Entries { from: first, values, chosen } => {
                 learned = roles.learner.on_entries(first, values, chosen, now);
             }

@@ -76,6 +76,7 @@ pub(crate) fn kind(message: &Message) -> &'static str {
         Message::Refused { .. } => "Refused",
         Message::Chosen(_) => "Chosen",
         Message::Fetch { .. } => "Fetch",
+        Message::Learn { .. } => "Learn",
         Message::Entries { .. } => "Entries",
         Message::TakeCheckpoint { .. } => "TakeCheckpoint",
         Message::ReadQuery { .. } => "ReadQuery",
@@ -101,6 +102,10 @@ pub(crate) fn message(message: &Message) -> String {
         Message::Refused { ballot, promised } => format!("{ballot} promised={promised}"),
         Message::Chosen(word) => chosen(word),
         Message::Fetch { from } => format!("from={from}"),
+        Message::Learn { ballot, from, values } => {
+            let values = values.iter().map(value).collect::<Vec<_>>().join(", ");
+            format!("{ballot} from={from} [{values}]")
+        }
         Message::Entries { from, values, chosen } => {
             let values = values.iter().map(value).collect::<Vec<_>>().join(", ");
             format!("from={from} [{values}] chosen={chosen}")

@@ -45,6 +45,11 @@ pub fn decode(bytes: Bytes) -> Result<Message, Error> {
         }
         Kind::Chosen(wire) => Message::Chosen(chosen(wire)?),
         Kind::Fetch(wire) => Message::Fetch { from: slot(wire.from)? },
+        Kind::Learn(wire) => Message::Learn {
+            ballot: ballot(wire.ballot)?,
+            from: slot(wire.from)?,
+            values: wire.values.into_iter().map(Value::from_encoded).collect(),
+        },
         Kind::Entries(wire) => Message::Entries {
             from: slot(wire.from)?,
             values: wire.values.into_iter().map(Value::from_encoded).collect(),

@@ -50,6 +50,11 @@ fn kind(message: &Message) -> Kind {
         }
         Message::Chosen(chosen) => Kind::Chosen(self::chosen(*chosen)),
         Message::Fetch { from } => Kind::Fetch(pb::Fetch { from: from.0 }),
+        Message::Learn { ballot, from, values } => Kind::Learn(pb::Learn {
+            ballot: some_ballot(*ballot),
+            from: from.0,
+            values: values.iter().map(Value::encoded).cloned().collect(),
+        }),
         Message::Entries { from, values, chosen } => Kind::Entries(pb::Entries {
             from: from.0,
             values: values.iter().map(Value::encoded).cloned().collect(),

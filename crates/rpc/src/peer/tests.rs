@@ -60,6 +60,7 @@ fn samples() -> Vec<Message> {
         Message::Refused { ballot: low, promised: ballot },
         Message::Chosen(chosen),
         Message::Fetch { from: slot },
+        Message::Learn { ballot, from: Slot(1), values: vec![batch.clone(), Value::no_op()] },
         Message::Entries { from: Slot(1), values: vec![batch, Value::no_op()], chosen: Prefix(2) },
         Message::Entries { from: Slot(1), values: vec![], chosen: Prefix::EMPTY },
         Message::TakeCheckpoint { applied: Prefix(10) },

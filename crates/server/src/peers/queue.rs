@@ -48,6 +48,7 @@ impl Lane {
             | Message::Accepted { .. }
             | Message::Refused { .. }
             | Message::Chosen(_)
+            | Message::Learn { .. }
             | Message::Submit { .. }
             | Message::Decide { .. } => Lane::Protocol,
             Message::ReadQuery { .. }

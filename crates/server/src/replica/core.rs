@@ -240,6 +240,15 @@ impl Core {
                 self.tell_front(word.ballot);
                 self.tell_proposer(from, message);
             }
+            Message::Learn { ballot, .. } => {
+                let ballot = *ballot;
+                self.shared.tell_learner(
+                    learner::Input::Message { from, message: message.clone() },
+                    weight(&message),
+                );
+                self.tell_front(ballot);
+                self.tell_proposer(from, message);
+            }
             Message::Heartbeat { ballot, chosen, .. } => {
                 if let Some(word) = chosen {
                     self.tell_chosen(*word);

@@ -201,6 +201,7 @@ impl LearnerRole {
                     let applied = self.shared.applied();
                     self.learner.on_fetch(from, slot, applied).into_iter().collect()
                 }
+                Message::Learn { from: first, values, .. } => self.learner.on_learn(first, values, now),
                 Message::Entries { from: first, values, chosen } => {
                     self.learner.on_entries(first, values, chosen, now)
                 }

@@ -545,7 +545,9 @@ pub(crate) fn weight_of(bytes: usize) -> usize {
 pub(crate) fn weight(message: &Message) -> usize {
     match message {
         Message::Accept { value, .. } => weight_of(value.len()),
-        Message::Entries { values, .. } => weight_of(values.iter().map(|value| value.len() + 32).sum()),
+        Message::Learn { values, .. } | Message::Entries { values, .. } => {
+            weight_of(values.iter().map(|value| value.len() + 32).sum())
+        }
         _ => weight_of(0),
     }
 }

@@ -70,6 +70,7 @@ fn messages() -> Vec<Said> {
         Said::Refused { ballot: ballot(2), promised: ballot(3) },
         Said::Chosen(chosen),
         Said::Fetch { from: Slot(1) },
+        Said::Learn { ballot: ballot(2), from: Slot(1), values: vec![batch(), Value::no_op()] },
         Said::Entries { from: Slot(1), values: vec![batch(), Value::no_op()], chosen: Prefix(9) },
         Said::TakeCheckpoint { applied: Prefix(5) },
         Said::ReadQuery { question: question() },

@@ -158,6 +158,15 @@ pub enum Message {
         #[serde(with = "coded")]
         from: Slot,
     },
+    Learn {
+        ballot: Ballot,
+        #[serde(with = "coded")]
+        from: Slot,
+        /// How many slots.
+        slots: usize,
+        /// The size of all values.
+        bytes: usize,
+    },
     Entries {
         #[serde(with = "coded")]
         from: Slot,
@@ -343,6 +352,12 @@ impl Translator<'_> {
             }
             Said::Chosen(chosen) => Message::Chosen(self.chosen(*chosen)),
             Said::Fetch { from } => Message::Fetch { from: *from },
+            Said::Learn { ballot: b, from, values } => Message::Learn {
+                ballot: ballot(b),
+                from: *from,
+                slots: values.len(),
+                bytes: values.iter().map(value::Value::len).sum(),
+            },
             Said::Entries { from, values, chosen } => Message::Entries {
                 from: *from,
                 slots: values.len(),

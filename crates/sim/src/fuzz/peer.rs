@@ -72,6 +72,7 @@ fn tell_learner(learner: &mut Learner, message: Message) {
             learner.on_accept(ballot, slot, value, chosen, now)
         }
         Message::Chosen(word) => learner.on_chosen(word, now),
+        Message::Learn { from, values, .. } => learner.on_learn(from, values, now),
         Message::Entries { from, values, chosen } => learner.on_entries(from, values, chosen, now),
         Message::Fetch { from } => learner.on_fetch(PEER, from, chosen).into_iter().collect(),
         Message::TakeCheckpoint { applied } => learner.on_take_checkpoint(PEER, applied, now),

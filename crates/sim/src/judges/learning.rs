@@ -64,6 +64,12 @@ impl Invariant for HonestLearning {
         match message {
             Message::Accept { chosen, .. } | Message::Heartbeat { chosen, .. } => self.word(ledger, *chosen),
             Message::Chosen(word) => self.word(ledger, Some(*word)),
+            Message::Learn { ballot, from, values } => {
+                let upto = Prefix(from.0 + values.len() as u64 - 1);
+                self.word(ledger, Some(Chosen { ballot: *ballot, from: *from, upto }))?;
+                let mut slots = (from.0..).map(Slot).zip(values);
+                slots.try_for_each(|(slot, entry)| value(ledger, slot, entry, "a leader with values"))
+            }
             Message::Entries { from, values, chosen } => {
                 mark(ledger, *chosen, "a learner with entries")?;
                 let mut slots = (from.0..).map(Slot).zip(values);

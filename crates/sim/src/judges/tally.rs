@@ -30,6 +30,7 @@ pub const SOMETIMES: &[&str] = &[
     "command of an older life refused",
     "disk wiped",
     "entries fetched",
+    "values told unasked",
     "front renamed",
     "hand-over",
     "leader abdicated",
@@ -78,8 +79,6 @@ pub(super) struct Tally {
 struct Seen {
     /// The ballot it leads with.
     leads: Option<Ballot>,
-    /// How many questions for chosen values it has been asked and not answered.
-    fetched: u32,
     /// The learner has been told something of what is chosen, by whomever.
     heard: bool,
     /// The learner has loaded a state.
@@ -139,11 +138,8 @@ impl Invariant for Tally {
             Message::Prepare { ballot, .. } => self.on_prepare(node, *ballot),
             Message::Promise { until, .. } => self.count("promise answered in parts", until.is_some()),
             Message::Refused { .. } => self.count("refused", true),
-            // Those who were not asked to accept are sent values unasked.
-            Message::Entries { values, .. } if self.seen(node).fetched > 0 => {
-                self.seen(node).fetched -= 1;
-                self.count("entries fetched", !values.is_empty());
-            }
+            Message::Entries { values, .. } => self.count("entries fetched", !values.is_empty()),
+            Message::Learn { .. } => self.count("values told unasked", true),
             Message::Abdicate { .. } => self.count("leader abdicated", true),
             Message::HandOver { .. } => self.count("hand-over", true),
             Message::Decide { .. } => self.count("read reminds the leader", true),
@@ -164,14 +160,11 @@ impl Invariant for Tally {
     fn on_received(&mut self, _: &Ledger, node: NodeId, message: &Message) -> Verdict {
         let told = match message {
             Message::Accept { chosen, .. } | Message::Heartbeat { chosen, .. } => chosen.is_some(),
-            Message::Chosen(_) | Message::Entries { .. } => true,
+            Message::Chosen(_) | Message::Learn { .. } | Message::Entries { .. } => true,
             _ => false,
         };
         if told {
             self.seen(node).heard = true;
-        }
-        if let Message::Fetch { .. } = message {
-            self.seen(node).fetched += 1;
         }
         Ok(())
     }
@@ -479,11 +472,9 @@ mod tests {
         story.sent(1, Message::HandOver { ballot: ballot(1, 1) }).unwrap();
         story.sent(1, Message::Decide { slot: slot(1) }).unwrap();
         let entries = |values| Message::Entries { from: slot(1), values, chosen: prefix(1) };
-        story.sent(1, entries(vec![put(1)])).unwrap(); // nobody has asked for these
-        for values in [vec![], vec![put(1)]] {
-            story.received(1, Message::Fetch { from: slot(1) }).unwrap();
-            story.sent(1, entries(values)).unwrap();
-        }
+        story.sent(1, entries(vec![])).unwrap();
+        story.sent(1, entries(vec![put(1)])).unwrap();
+        story.sent(1, Message::Learn { ballot: ballot(1, 1), from: slot(1), values: vec![put(1)] }).unwrap();
         check(
             &story,
             &[
@@ -495,6 +486,7 @@ mod tests {
                 ("hand-over", 1),
                 ("read reminds the leader", 1),
                 ("entries fetched", 1),
+                ("values told unasked", 1),
             ],
         );
     }

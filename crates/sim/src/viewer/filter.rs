@@ -62,7 +62,7 @@ fn is_about(message: &Message, wanted: Slot) -> bool {
         }
         Message::Chosen(word) => word.from <= wanted && word.upto.contains(wanted),
         Message::Fetch { from } => *from <= wanted,
-        Message::Entries { from, slots, .. } => {
+        Message::Learn { from, slots, .. } | Message::Entries { from, slots, .. } => {
             *from <= wanted && wanted.0 - from.0 < u64::try_from(*slots).unwrap_or(u64::MAX)
         }
         Message::TakeCheckpoint { applied } => applied.contains(wanted),

@@ -37,6 +37,10 @@ pub(super) fn message(message: &Message, wanted: Option<Slot>) -> String {
         }
         Message::Chosen(word) => format!("Chosen {}: {}", word.ballot.text, range(word.from, word.upto)),
         Message::Fetch { from } => format!("Fetch: slots from {from} on"),
+        Message::Learn { ballot, from, slots, bytes } => {
+            let last = from.0 + u64::try_from(*slots).unwrap_or(u64::MAX).saturating_sub(1);
+            format!("Learn {}: {}, {bytes} bytes", ballot.text, range(*from, Prefix(last)))
+        }
         Message::Entries { from, slots, bytes, .. } => {
             let last = from.0 + u64::try_from(*slots).unwrap_or(u64::MAX).saturating_sub(1);
             format!("Entries: {}, {bytes} bytes", range(*from, Prefix(last)))

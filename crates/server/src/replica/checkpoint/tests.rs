@@ -291,7 +291,7 @@ fn d4_an_old_version_that_cannot_be_read_is_an_error_and_raises_the_alarm() {
     let error = files.write(Snapshot::of(&state)).map(|_| ()); // nothing changed: no block is read
     assert!(error.is_ok());
     files.forget_head();
-    let error = files.write(Snapshot::of(&state)).err().expect("a whole image reads all blocks");
+    let error = files.write(Snapshot::of(&state)).expect_err("a whole image reads all blocks");
     assert!(!error.is_damage(), "{error}");
 
     faulty.set_rates(FaultRates::default());
@@ -316,7 +316,7 @@ fn d2_an_old_version_that_rotted_is_damage_now_and_after_a_start() {
     put(&mut state, "b", 1);
     assert_eq!(write(&mut files, &mut state).runs, 6, "what changed can be written all the same");
     files.forget_head();
-    let error = files.write(Snapshot::of(&state)).err().expect("all of it cannot");
+    let error = files.write(Snapshot::of(&state)).expect_err("all of it cannot");
     assert!(error.is_damage(), "{error}");
     let error = open(&disk).err().expect("a start reads everything");
     assert!(error.is_damage(), "{error}");

@@ -112,6 +112,7 @@ fn messages() -> Vec<(&'static str, Message)> {
         ("chosen-all", Message::Chosen(everything)),
         ("fetch", Message::Fetch { from: Slot(2) }),
         ("fetch-far", Message::Fetch { from: last }),
+        ("learn", Message::Learn { ballot, from: Slot(3), values: values.clone() }),
         ("entries", Message::Entries { from: Slot(3), values: values.clone(), chosen: Prefix(4) }),
         ("entries-far", Message::Entries { from: last, values, chosen: Prefix(MAX_NUMBER) }),
         ("take-checkpoint", Message::TakeCheckpoint { applied: Prefix(10) }),

@@ -62,6 +62,24 @@ fn own_servers_are_measured_beside_their_machine_and_leave_nothing() {
 }
 
 #[test]
+fn what_runs_goes_on_when_its_file_is_gone() {
+    // As when somebody builds anew while it measures. Called by a relative path, with data in a relative folder.
+    let folder = tempfile::tempdir_in(env!("CARGO_TARGET_TMPDIR")).unwrap();
+    std::fs::hard_link(env!("CARGO_BIN_EXE_synod"), folder.path().join("copy")).unwrap();
+    let mut process = Command::new("./copy")
+        .args("bench put --servers 1 --clients 1 --requests 5 --warmup 0 --keys 5 --data-dir .".split(' '))
+        .env_remove("SYNOD_ENDPOINTS")
+        .env_remove("ETCDCTL_ENDPOINTS")
+        .current_dir(folder.path())
+        .stdin(Stdio::null())
+        .spawn()
+        .unwrap();
+    // It runs already: starting it has returned only because it does.
+    std::fs::remove_file(folder.path().join("copy")).unwrap();
+    assert!(process.wait().unwrap().success());
+}
+
+#[test]
 fn an_open_loop_accounts_for_every_request_that_was_due() {
     let (code, report, _) =
         bench("put --servers 1 --clients 8 --rate 100 --requests 50 --warmup 100ms --keys 10");

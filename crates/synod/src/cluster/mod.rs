@@ -31,7 +31,7 @@ use tokio::time::sleep;
 
 pub(crate) use self::node::Node;
 use self::program::Identity;
-pub(crate) use self::program::{Program, TIED, run_tied};
+pub(crate) use self::program::{Program, TIED, own_executable, run_tied};
 pub(crate) use self::site::Site;
 use crate::failed::Failed;
 
@@ -283,6 +283,13 @@ mod tests {
         assert!(cluster.folder().is_dir());
         let names: Vec<&str> = cluster.nodes.iter().map(|node| node.name.as_str()).collect();
         assert_eq!(names, ["n1", "n2", "n3"]);
+
+        // Who tidies up may take what is ours.
+        let log = cluster.folder().join("n2.log");
+        std::fs::remove_dir_all(cluster.folder()).unwrap();
+        let failed = cluster.nodes[1].start().await.unwrap_err().to_string();
+        assert!(failed.contains("cannot start n2") && failed.contains(log.to_str().unwrap()), "{failed}");
+
         let too_high = Plan { port_base: Some(u16::MAX - 2), ..plan };
         assert!(Cluster::prepare(&too_high).is_err());
     }

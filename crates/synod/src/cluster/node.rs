@@ -1,6 +1,6 @@
 //! One server: a process that can be killed, paused, robbed of its memory and started again.
 
-use std::ffi::OsString;
+use std::ffi::{OsStr, OsString};
 use std::fs::{self, File};
 use std::path::{Path, PathBuf};
 use std::process::Stdio;
@@ -12,7 +12,7 @@ use tokio::process::{Child, Command};
 use tokio::sync::Mutex;
 
 use super::Site;
-use super::program::{Identity, Program};
+use super::program::{Identity, Program, own_executable};
 use crate::failed::Failed;
 
 /// How long a client waits for an answer.
@@ -70,22 +70,25 @@ impl Node {
 
     /// Starts the process. Its log goes on where it ended.
     pub(crate) async fn start(&self) -> Result<(), Failed> {
-        let unable = |error| Failed::new(format!("cannot start {}: {error}", self.name));
-        let log = File::options().create(true).append(true).open(&self.log).map_err(unable)?;
-        let own = std::env::current_exe().map_err(unable)?;
-        let mut command = match &self.namespace {
-            None => Command::new(own),
+        let unable = |path: &Path, error| {
+            Failed::new(format!("cannot start {}: {}: {error}", self.name, path.display()))
+        };
+        let log = File::options().create(true).append(true).open(&self.log);
+        let log = log.map_err(|error| unable(&self.log, error))?;
+        let own = own_executable()?;
+        let (program, before): (&Path, Vec<&OsStr>) = match &self.namespace {
+            None => (&own, Vec::new()),
+            // It becomes the server: same process, same id.
             Some(namespace) => {
-                // It becomes the server: same process, same id.
-                let mut command = Command::new("ip");
-                command.args(["netns", "exec", namespace]).arg(own);
-                command
+                (Path::new("ip"), vec!["netns".as_ref(), "exec".as_ref(), namespace.as_ref(), own.as_ref()])
             }
         };
+        let mut command = Command::new(program);
         command
+            .args(before)
             .args(&self.arguments)
             .stdin(Stdio::piped())
-            .stdout(log.try_clone().map_err(unable)?)
+            .stdout(log.try_clone().map_err(|error| unable(&self.log, error))?)
             .stderr(log)
             .process_group(0)
             .kill_on_drop(true);
@@ -94,7 +97,7 @@ impl Node {
                 command.env_remove(variable);
             }
         }
-        *self.child.lock().await = Some(command.spawn().map_err(unable)?);
+        *self.child.lock().await = Some(command.spawn().map_err(|error| unable(program, error))?);
         Ok(())
     }
 

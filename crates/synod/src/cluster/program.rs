@@ -5,6 +5,7 @@
 
 use std::convert::Infallible;
 use std::ffi::{OsStr, OsString};
+use std::os::unix::fs::MetadataExt;
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -85,6 +86,23 @@ impl Program {
     pub(super) fn is_own(&self) -> bool {
         *self == Self::Own
     }
+}
+
+/// Where the executable is that this process runs, to start it once more. It is absolute.
+///
+/// Mostly that is its name, under which people look for processes. But the file may have been replaced or removed since
+/// we were started, as a build does it. Then its name leads nowhere, or to another program than the one that is shown or
+/// measured; the kernel still has the right one for as long as we live (proc(5), `/proc/PID/exe`).
+///
+/// # Errors
+/// If the system does not tell.
+pub(crate) fn own_executable() -> Result<PathBuf, Failed> {
+    let named = std::env::current_exe()
+        .map_err(|error| Failed::new(format!("cannot find the executable of synod: {error}")))?;
+    // Not `/proc/self/exe`: what is started through another program, such as ip(8), would find that one there.
+    let running = PathBuf::from(format!("/proc/{}/exe", std::process::id()));
+    let identity = |path: &Path| path.metadata().ok().map(|file| (file.dev(), file.ino()));
+    Ok(if identity(&named) == identity(&running) { named } else { running })
 }
 
 /// Becomes the program that the first word names, with the others as its arguments. It is killed when its parent

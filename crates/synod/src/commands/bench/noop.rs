@@ -22,6 +22,7 @@ use tokio::time::timeout;
 use tonic::service::Routes;
 use tonic::{Request, Response, Status};
 
+use crate::cluster::own_executable;
 use crate::failed::Failed;
 
 /// The hidden subcommand that is this server.
@@ -91,15 +92,15 @@ impl NoOpServer {
         let unable = |error: &dyn std::fmt::Display| {
             Failed::new(format!("cannot start a server that does nothing: {error}"))
         };
-        let own = std::env::current_exe().map_err(|error| unable(&error))?;
-        let mut child = Command::new(own)
+        let own = own_executable()?;
+        let mut child = Command::new(&own)
             .arg(SUBCOMMAND)
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
             .process_group(0)
             .kill_on_drop(true)
             .spawn()
-            .map_err(|error| unable(&error))?;
+            .map_err(|error| unable(&format_args!("{}: {error}", own.display())))?;
         let (Some(stdout), Some(pid)) = (child.stdout.take(), child.id()) else {
             return Err(unable(&"it ended at once"));
         };

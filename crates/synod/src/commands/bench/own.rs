@@ -18,7 +18,9 @@ impl Ground {
     /// If there can be none.
     pub(super) fn new(parent: Option<&Path>) -> Result<Self, Failed> {
         let parent = parent.map_or_else(disk::real_folder, PathBuf::from);
-        let folder = tempfile::Builder::new().prefix("synod-bench-").tempdir_in(&parent);
+        // Servers are told it, and messages name it: it must not depend on where somebody stands.
+        let folder = std::path::absolute(&parent)
+            .and_then(|parent| tempfile::Builder::new().prefix("synod-bench-").tempdir_in(parent));
         folder.map(Self).map_err(|error| {
             Failed::new(format!("cannot make a folder in {}: {error}", parent.display()))
                 .hint("Name a folder on a disk with --data-dir.")

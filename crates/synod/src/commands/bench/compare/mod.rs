@@ -13,6 +13,8 @@ mod machine;
 mod report;
 mod turn;
 
+use std::path::{Path, PathBuf};
+
 pub(crate) use self::args::Args;
 use self::figures::Both;
 use self::machine::Machine;
@@ -54,7 +56,8 @@ pub(crate) async fn run(args: Args, context: &Context) -> Result<(), Failed> {
 }
 
 async fn compare(args: &Args, context: &Context) -> Result<Report, Failed> {
-    let etcd = machine::etcd_version(&args.etcd).await?;
+    let program = found_from_anywhere(&args.etcd);
+    let etcd = machine::etcd_version(&program).await?;
     let ground = Ground::new(args.data_dir.as_deref())?;
     let machine = look(args, context, &ground, etcd).await?;
     machine.facts().iter().for_each(|fact| eprintln!("{fact}"));
@@ -64,11 +67,20 @@ async fn compare(args: &Args, context: &Context) -> Result<Report, Failed> {
             let title = format!("round {number} of {}, {name}", args.rounds);
             Turn { args, context, folder: ground.path(), program, title }
         };
-        let etcd = turn(Program::Etcd(args.etcd.clone()), "etcd").play().await?;
+        let etcd = turn(Program::Etcd(program.clone()), "etcd").play().await?;
         let synod = turn(Program::Own, "synod").play().await?;
         rounds.push(Both { etcd, synod });
     }
     Ok(Report::new(args, machine, rounds))
+}
+
+/// The same program; a path no longer depends on the folder that we are in. A name alone is looked for in PATH.
+fn found_from_anywhere(program: &Path) -> PathBuf {
+    match program.components().count() {
+        1 => program.to_owned(),
+        // Without a folder to be in, a relative path is as good as any.
+        _ => std::path::absolute(program).unwrap_or_else(|_| program.to_owned()),
+    }
 }
 
 async fn look(args: &Args, context: &Context, ground: &Ground, etcd: String) -> Result<Machine, Failed> {

@@ -52,6 +52,23 @@ fn own_servers_are_measured_beside_their_machine_and_leave_nothing() {
         assert_in_order(&point["latency_us"]);
     }
     assert!(points.iter().all(|point| point["server_resident_bytes"].as_u64().unwrap() > 0));
+    for point in points {
+        let growth = &point["growth"];
+        assert!(
+            growth["samples"].as_array().unwrap().len() >= 2,
+            "at the beginning and in the end: {growth}"
+        );
+        let least = |figure: &str, name: &str| growth[figure][name].as_u64().unwrap();
+        assert!(least("disk_bytes", "begin") >= 250 * 256 * 2, "a majority has what was filled: {growth}");
+        for figure in ["resident_bytes", "disk_bytes"] {
+            let highest = least(figure, "highest");
+            assert!(
+                ["begin", "end"].iter().all(|name| (1..=highest).contains(&least(figure, name))),
+                "{growth}"
+            );
+        }
+    }
+    assert!(report["compactions"].is_null(), "nobody asked for them");
     let conflicts = |place: usize| points[place]["conflicts"].as_u64().unwrap();
     assert!((0..4).all(|place| conflicts(place) == 0) && conflicts(4) <= 200);
 
@@ -124,6 +141,7 @@ impl Drop for Refusing {
 fn what_is_refused_is_counted_and_shown_and_fails_the_run() {
     let server = Refusing::start();
     let run = format!("get put --endpoints {} --clients 2 --requests 20 --warmup 0", server.address);
+    let run = format!("{run} --compact-every 1h");
     let (code, report, said) = bench(&run);
     assert_eq!(code, Some(1));
     assert!(said.contains("requests failed"), "{said}");
@@ -134,7 +152,9 @@ fn what_is_refused_is_counted_and_shown_and_fails_the_run() {
     assert_eq!(failures.len(), 1);
     assert_eq!((&failures[0]["kind"], &failures[0]["count"]), (&"status Unimplemented".into(), &20.into()));
     assert_eq!((&put["answered"], &put["failed"]), (&20.into(), &0.into()));
-    assert!(put["server_cpu_us"].is_null(), "nobody told which process it is");
+    assert!(put["server_cpu_us"].is_null() && put["growth"].is_null(), "nobody told which process it is");
+    let compactions = &report["compactions"];
+    assert_eq!((&compactions["every_seconds"], &compactions["done"]), (&3_600.0.into(), &0.into()));
 
     let (code, _, _) = bench(&format!("{run} --allow-errors"));
     assert_eq!(code, Some(0));

@@ -52,16 +52,41 @@ pub(crate) fn columns(titles: &[(&str, Side)], rows: &[Vec<String>]) -> String {
     out
 }
 
-/// A table in Markdown, as GitHub and others draw it. Cells hold no vertical bars.
-pub(crate) fn markdown(titles: &[(&str, Side)], rows: &[Vec<String>]) -> String {
-    let line =
-        |cells: &mut dyn Iterator<Item = &str>| format!("| {} |\n", cells.collect::<Vec<_>>().join(" | "));
-    let rule: String =
-        titles.iter().map(|(_, side)| if *side == Side::Left { "---|" } else { "---:|" }).collect();
-    let mut out = line(&mut titles.iter().map(|(name, _)| *name));
-    out.push_str(&format!("|{rule}\n"));
-    rows.iter().for_each(|row| out.push_str(&line(&mut row.iter().map(String::as_str))));
-    out
+/// A table before it is drawn, for a terminal or for a page.
+pub(crate) struct Table {
+    titles: Vec<(&'static str, Side)>,
+    rows: Vec<Vec<String>>,
+}
+
+impl Table {
+    /// Numbers under all titles, but for names `left`.
+    pub(crate) fn new(titles: &[&'static str], left: &[&str], rows: Vec<Vec<String>>) -> Self {
+        let side = |title| if left.contains(title) { Side::Left } else { Side::Right };
+        Self { titles: titles.iter().map(|title| (*title, side(title))).collect(), rows }
+    }
+
+    /// In plain columns.
+    pub(crate) fn text(&self) -> String {
+        columns(&self.titles, &self.rows)
+    }
+
+    /// In Markdown, as GitHub and others draw it. Cells hold no vertical bars.
+    pub(crate) fn markdown(&self) -> String {
+        let line = |cells: &mut dyn Iterator<Item = &str>| {
+            format!("| {} |\n", cells.collect::<Vec<_>>().join(" | "))
+        };
+        let rule = |side| if side == Side::Left { "---|" } else { "---:|" };
+        let rule: String = self.titles.iter().map(|(_, side)| rule(*side)).collect();
+        let mut out = line(&mut self.titles.iter().map(|(name, _)| *name));
+        out.push_str(&format!("|{rule}\n"));
+        self.rows.iter().for_each(|row| out.push_str(&line(&mut row.iter().map(String::as_str))));
+        out
+    }
+}
+
+/// What a cell shows: a dash where there is nothing.
+pub(crate) fn or_dash<T>(value: Option<T>, shown: impl FnOnce(T) -> String) -> String {
+    value.map_or_else(|| "-".to_owned(), shown)
 }
 
 fn widths(titles: &[&str], rows: &[Vec<String>]) -> Vec<usize> {
@@ -108,13 +133,10 @@ mod tests {
     }
 
     #[test]
-    fn markdown_says_which_side_a_column_keeps_to() {
-        assert_eq!(
-            markdown(
-                &[("NAME", Side::Left), ("SLOT", Side::Right)],
-                &[vec!["n1".to_owned(), "7".to_owned()]]
-            ),
-            "| NAME | SLOT |\n|---|---:|\n| n1 | 7 |\n"
-        );
+    fn a_table_is_the_same_for_a_terminal_and_a_page() {
+        let table = Table::new(&["NAME", "SLOT"], &["NAME"], vec![vec!["n1".to_owned(), "7".to_owned()]]);
+        assert_eq!(table.markdown(), "| NAME | SLOT |\n|---|---:|\n| n1 | 7 |\n");
+        assert_eq!(table.text(), "NAME  SLOT\nn1       7\n");
+        assert_eq!([Some(7), None].map(|cell| or_dash(cell, |slot| slot.to_string())), ["7", "-"]);
     }
 }

@@ -1,10 +1,11 @@
 //! What can be asked for, and what cannot.
 
-use std::path::PathBuf;
 use std::time::Duration;
 
 use super::client::Job;
 use super::course::Extent;
+use super::growth::Watched;
+use super::load::LoadArgs;
 use super::measure::{Effort, Target};
 use super::workload::{Shape, Workload};
 use crate::duration;
@@ -18,6 +19,7 @@ Examples:
   synod bench put --endpoints 127.0.0.1:2379,127.0.0.1:2381 --fill --pids 4711,4712
   synod bench mixed --reads 50 --rate 5000                 open loop: latency counts from when a request was due
   synod bench txn --keys 100 --requests 100000 --output json
+  synod bench put --clients 64 --duration 30m --compact-every 10s    does it grow?
 
 docs/benchmarking.md says what each column means, and how to measure etcd.
 
@@ -47,33 +49,20 @@ pub(crate) struct Args {
     #[arg(long, value_name = "N", conflicts_with = "duration", value_parser = clap::value_parser!(u64).range(1..))]
     pub(super) requests: Option<u64>,
 
-    /// How long clients are busy before it counts
-    #[arg(long, value_name = "DURATION", default_value = "1s", value_parser = duration::parse)]
-    pub(super) warmup: Duration,
-
     /// How many connections [default: one for each client, but one to two for each endpoint]
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=10_000))]
     pub(super) connections: Option<u32>,
-
-    /// Threads that make the load [default: half of the processors]
-    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=256))]
-    pub(super) threads: Option<u32>,
-
-    /// How many different keys
-    #[arg(long, value_name = "N", default_value_t = 100_000, value_parser = clap::value_parser!(u64).range(1..=1_000_000_000))]
-    pub(super) keys: u64,
 
     /// Length of a key in bytes
     #[arg(long, value_name = "BYTES", default_value_t = 16, value_parser = clap::value_parser!(u32).range(1..=1_024))]
     pub(super) key_size: u32,
 
-    /// Length of a value in bytes
-    #[arg(long, value_name = "BYTES", default_value_t = 256, value_parser = clap::value_parser!(u32).range(1..=1_000_000))]
-    pub(super) value_size: u32,
-
     /// Reads of a hundred requests, where they are mixed
     #[arg(long, value_name = "PERCENT", default_value_t = 90, value_parser = clap::value_parser!(u8).range(0..=100))]
     pub(super) reads: u8,
+
+    #[command(flatten)]
+    pub(super) load: LoadArgs,
 
     /// Write every key before anything is measured; own servers are always filled
     #[arg(long)]
@@ -83,10 +72,6 @@ pub(crate) struct Args {
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u8).range(1..=9))]
     pub(super) servers: Option<u8>,
 
-    /// Where they keep their data while they run [default: a temporary folder that is not in memory]
-    #[arg(long, value_name = "FOLDER")]
-    pub(super) data_dir: Option<PathBuf>,
-
     /// Processes of the servers, to see what a request costs them
     #[arg(long, value_name = "PID,...", value_delimiter = ',')]
     pub(super) pids: Vec<u32>,
@@ -95,9 +80,9 @@ pub(crate) struct Args {
     #[arg(long, value_name = "DURATION", default_value = "5s", value_parser = duration::parse)]
     pub(super) timeout: Duration,
 
-    /// What is random is made of this number
-    #[arg(long, value_name = "N", default_value_t = 1)]
-    pub(super) seed: u64,
+    /// Compact the history so often meanwhile, up to the newest revision [default: never]
+    #[arg(long, value_name = "DURATION", value_parser = duration::parse)]
+    pub(super) compact_every: Option<Duration>,
 
     /// Exit with 0 even if requests failed
     #[arg(long)]
@@ -111,11 +96,13 @@ impl Args {
     /// With what is wrong.
     pub(super) fn check(&self, context: &Context) -> Result<(), Failed> {
         let wrong = |what: String| Err(Failed::usage(Why::Arguments, what));
-        let least = Shape::least_key_size(self.keys);
+        let least = Shape::least_key_size(self.load.keys);
         if (self.key_size as usize) < least {
-            return wrong(format!("{} keys need --key-size {least} at least", self.keys));
+            return wrong(format!("{} keys need --key-size {least} at least", self.load.keys));
         }
-        for (name, time) in [("--duration", self.duration), ("--timeout", self.timeout)] {
+        let compact_every = self.compact_every.map(|time| ("--compact-every", time));
+        let times = [("--duration", self.duration), ("--timeout", self.timeout)];
+        for (name, time) in times.into_iter().chain(compact_every) {
             if time.is_zero() {
                 return wrong(format!("{name} must be longer than that"));
             }
@@ -124,7 +111,7 @@ impl Args {
         if own && !self.pids.is_empty() {
             return wrong("--pids goes with --endpoints: the servers of its own are known".to_owned());
         }
-        if !own && (self.servers.is_some() || self.data_dir.is_some()) {
+        if !own && (self.servers.is_some() || self.load.data_dir.is_some()) {
             return wrong(
                 "--servers and --data-dir are for servers of its own: leave --endpoints out".to_owned(),
             );
@@ -154,7 +141,7 @@ impl Args {
         Effort {
             clients,
             job: Job::Measure { workload, reads: self.reads },
-            warm_up: self.warmup,
+            warm_up: self.load.warmup,
             extent: match (self.requests, self.rate) {
                 (None, _) => Extent::Time(self.duration),
                 (Some(requests), None) => Extent::Requests(requests),
@@ -168,56 +155,26 @@ impl Args {
     }
 
     /// Whom to ask.
-    pub(super) fn target(&self, endpoints: Vec<String>, pids: Vec<u32>, context: &Context) -> Target {
+    pub(super) fn target(&self, endpoints: Vec<String>, watched: Watched, context: &Context) -> Target {
         Target {
-            endpoints,
             connections: self.connections.map(|connections| connections as usize),
-            threads: load_threads(self.threads),
-            shape: Shape {
-                keys: self.keys,
-                key_size: self.key_size as usize,
-                value_size: self.value_size as usize,
-            },
-            seed: self.seed,
-            limit: self.timeout,
-            dial_timeout: context.dial_timeout,
-            pids,
+            ..self.load.target(endpoints, watched, self.key_size as usize, self.timeout, context)
         }
     }
 }
 
-/// How many threads make the load, if nobody says otherwise: half of the processors.
-pub(super) fn load_threads(given: Option<u32>) -> usize {
-    let processors = std::thread::available_parallelism().map_or(1, usize::from);
-    given.map_or((processors / 2).max(1), |threads| threads as usize)
-}
-
 #[cfg(test)]
 mod tests {
+    use super::super::load::tests::parse;
     use super::*;
     use crate::failed::Personality;
-    use crate::options::Options;
-    use clap::Parser;
-
-    #[derive(Parser)]
-    struct Line {
-        #[command(flatten)]
-        args: Args,
-        #[command(flatten)]
-        options: Options,
-    }
-
-    fn parse(line: &str) -> Result<(Args, Context), clap::Error> {
-        let line = Line::try_parse_from(std::iter::once("bench").chain(line.split_whitespace()))?;
-        Ok((line.args, line.options.resolve(Personality::Synod, |_| None).unwrap()))
-    }
 
     fn args(line: &str) -> Args {
         parse(line).unwrap().0
     }
 
     fn refusal(line: &str) -> String {
-        let (args, context) = parse(line).unwrap();
+        let (args, context) = parse::<Args>(line).unwrap();
         let failed = args.check(&context).unwrap_err();
         assert_eq!(failed.code(Personality::Synod), 2, "{line}");
         failed.to_string()
@@ -225,7 +182,7 @@ mod tests {
 
     #[test]
     fn nothing_asked_for_is_the_usual() {
-        let (args, context) = parse("").unwrap();
+        let (args, context) = parse::<Args>("").unwrap();
         args.check(&context).unwrap();
         let usual = [Workload::Put, Workload::Get, Workload::Serializable, Workload::Mixed];
         assert_eq!(args.workloads(), usual);
@@ -253,7 +210,7 @@ mod tests {
     #[test]
     fn keys_must_be_told_apart() {
         assert!(refusal("--keys 100000 --key-size 10").contains("--key-size 11"));
-        let (args, context) = parse("--keys 100000 --key-size 11").unwrap();
+        let (args, context) = parse::<Args>("--keys 100000 --key-size 11").unwrap();
         args.check(&context).unwrap();
     }
 
@@ -262,10 +219,11 @@ mod tests {
         for line in
             ["delete", "--clients 0", "--rate 0", "--reads 101", "--requests 5 --duration 1s", "--keys 0"]
         {
-            assert!(parse(line).is_err(), "{line}");
+            assert!(parse::<Args>(line).is_err(), "{line}");
         }
         assert!(refusal("--duration 0").contains("--duration"));
         assert!(refusal("--timeout 0s").contains("--timeout"));
+        assert!(refusal("--compact-every 0s").contains("--compact-every"));
         assert!(refusal("--pids 1").contains("--endpoints"));
         assert!(refusal("--endpoints a:1 --servers 3").contains("--servers"));
         assert!(refusal("--endpoints a:1 --data-dir /x").contains("--data-dir"));

@@ -15,6 +15,7 @@ use hdrhistogram::Histogram;
 use rustix::fs::statfs;
 use serde::Serialize;
 
+use super::report::in_words;
 use crate::failed::Failed;
 
 /// What is written at once, in bytes.
@@ -36,6 +37,15 @@ pub(super) struct Sync {
     pub(super) syncs: u64,
     pub(super) p50_us: f64,
     pub(super) p99_us: f64,
+}
+
+impl Sync {
+    /// For people, without the number of syncs.
+    pub(super) fn text(&self) -> String {
+        let Self { writers, p50_us, p99_us, .. } = *self;
+        let who = if writers == 1 { "alone".to_owned() } else { format!("{writers} writers at once") };
+        format!("disk, 4 KiB and fdatasync, {who}: p50 {}, p99 {}", in_words(p50_us), in_words(p99_us))
+    }
 }
 
 /// A folder for data that is on a disk, as far as we can tell: the first of the usual ones that is not in memory.

@@ -1,5 +1,6 @@
 //! One measurement: the workers are set up, told when to begin, and added up.
 
+use std::pin::pin;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -8,6 +9,7 @@ use tokio::time::{sleep, sleep_until};
 
 use super::client::Job;
 use super::course::{Course, Extent};
+use super::growth::{Growth, Sampler, Watched};
 use super::process::{self, Usage};
 use super::tally::Tally;
 use super::worker::{self, Assignment};
@@ -35,8 +37,7 @@ pub(super) struct Target {
     /// How long a client waits for an answer.
     pub(super) limit: Duration,
     pub(super) dial_timeout: Duration,
-    /// The servers, if they are processes that we may look at.
-    pub(super) pids: Vec<u32>,
+    pub(super) watched: Watched,
 }
 
 /// What clients do, and for how long.
@@ -64,6 +65,8 @@ pub(super) struct Measured {
     pub(super) own_cpu: Duration,
     /// What the servers used, if they can be looked at; the memory is what they had in the end.
     pub(super) servers: Option<Usage>,
+    /// What became of their memory and disk, as above.
+    pub(super) growth: Option<Growth>,
 }
 
 impl Target {
@@ -109,10 +112,10 @@ impl Target {
         let extent = Extent::Requests(chunks);
         let effort = Effort { clients: FILLERS, job: Job::Fill, warm_up: Duration::ZERO, extent, rate: None };
         let measured = self.measure(effort, progress).await?;
-        match measured.tally.kinds().first() {
+        match measured.tally.faults.kinds().first() {
             None => Ok(()),
             Some(failures) => Err(Failed::new(format!("cannot fill the store: {}", failures.first))
-                .hint(format!("{} of {chunks} transactions failed", measured.tally.failures()))),
+                .hint(format!("{} of {chunks} transactions failed", measured.tally.faults.count()))),
         }
     }
 
@@ -139,6 +142,8 @@ impl Target {
 
         sleep_until(course.from.into()).await;
         let before = self.look()?;
+        let mut sampler = Sampler::new(&self.watched, course.from, extent);
+        sampler.look().await?;
         let all = async {
             let mut sum = Tally::from(course.from);
             for tally in started {
@@ -155,14 +160,19 @@ impl Target {
             }
         };
         tokio::pin!(ending);
-        let early = loop {
-            tokio::select! {
-                sum = &mut all => break Some(sum?),
-                () = &mut ending => break None,
-                () = sleep(TICK) => progress(course.ended()),
+        let early = {
+            let mut sampling = pin!(sampler.go_on());
+            loop {
+                tokio::select! {
+                    sum = &mut all => break Some(sum?),
+                    () = &mut ending => break None,
+                    failed = &mut sampling => return Err(failed),
+                    () = sleep(TICK) => progress(course.ended()),
+                }
             }
         };
         let after = self.look()?;
+        sampler.look().await?;
         let tally = match early {
             Some(tally) => tally,
             None => all.await?,
@@ -178,11 +188,13 @@ impl Target {
         });
         let own_cpu = after.own_cpu.saturating_sub(before.own_cpu);
         let connections = self.connections(clients);
-        Ok(Measured { tally, took, longest_silence, connections, own_cpu, servers })
+        let growth = sampler.growth();
+        Ok(Measured { tally, took, longest_silence, connections, own_cpu, servers, growth })
     }
 
     fn look(&self) -> Result<Look, Failed> {
-        let servers = (!self.pids.is_empty()).then(|| process::usage(&self.pids)).transpose()?;
+        let pids = &self.watched.pids;
+        let servers = (!pids.is_empty()).then(|| process::usage(pids)).transpose()?;
         Ok(Look { servers, own_cpu: process::own_cpu() })
     }
 }
@@ -206,7 +218,7 @@ mod tests {
             seed: 1,
             limit: Duration::from_secs(1),
             dial_timeout: Duration::from_secs(1),
-            pids: Vec::new(),
+            watched: Watched::default(),
         }
     }
 

@@ -6,14 +6,20 @@
 //! looked at, latencies are never without the rate beside them, and the price of both sides is told, in
 //! microseconds of CPU for each request.
 //!
-//! Who has no servers gets some ([`own`]), and beside their figures those of the machine: what its disk ([`disk`])
-//! and what gRPC ([`noop`]) take by themselves.
+//! Over a long run, what matters is whether the servers grow ([`growth`]), also if history is forgotten ([`compact`]).
+//!
+//! Who has no servers gets some ([`own`]), and beside their figures those of the machine ([`machine`]): what its disk
+//! ([`disk`]) and what gRPC ([`noop`]) take by themselves.
 
 mod args;
 mod client;
+mod compact;
 pub(crate) mod compare;
 mod course;
 mod disk;
+mod growth;
+mod load;
+mod machine;
 mod measure;
 mod noop;
 mod own;
@@ -32,12 +38,14 @@ use std::time::Duration;
 use indicatif::{ProgressBar, ProgressStyle};
 
 pub(crate) use self::args::Args;
+use self::compact::{Compactions, Compactor};
 use self::course::Extent;
+use self::growth::Watched;
+use self::machine::Machine;
 use self::measure::{Effort, Target};
-use self::noop::NoOpServer;
 pub(crate) use self::noop::{SUBCOMMAND as NO_OP, serve as serve_no_op};
 use self::own::Ground;
-use self::report::{Machine, Point, Report};
+use self::report::{Point, Report};
 use self::workload::{Requests, Workload};
 use crate::cluster::Program;
 use crate::cluster::signals::Signals;
@@ -53,21 +61,26 @@ const NO_OP_TIME: Duration = Duration::from_secs(3);
 /// Measures, and reports.
 pub(crate) async fn run(args: Args, context: &Context) -> Result<(), Failed> {
     args.check(context)?;
-    let mut signals = Signals::listen()?;
-    let report = tokio::select! {
-        report = measure(&args, context) => Ok(report?),
-        code = signals.next() => Err(code),
-    };
-    let report = report.unwrap_or_else(|code| {
-        // What was under way was dropped: own servers are killed, and their data is gone.
-        eprintln!("interrupted: no report");
-        std::process::exit(code)
-    });
+    let report = or_interrupted(measure(&args, context)).await?;
     output::emit(if context.format == Format::Json { json::line(&report) } else { report.text() })?;
     match report.failed() && !args.allow_errors {
         true => Err(Failed::new("requests failed").hint("The rates and latencies are those of the others.")),
         false => Ok(()),
     }
+}
+
+/// Does it, unless somebody ends it: then this process ends, too, with the code for that.
+async fn or_interrupted<T>(work: impl Future<Output = Result<T, Failed>>) -> Result<T, Failed> {
+    let mut signals = Signals::listen()?;
+    let done = tokio::select! {
+        done = work => Ok(done?),
+        code = signals.next() => Err(code),
+    };
+    Ok(done.unwrap_or_else(|code| {
+        // What was under way was dropped: own servers are killed, and their data is gone.
+        eprintln!("interrupted: no report");
+        std::process::exit(code)
+    }))
 }
 
 async fn measure(args: &Args, context: &Context) -> Result<Report, Failed> {
@@ -76,58 +89,48 @@ async fn measure(args: &Args, context: &Context) -> Result<Report, Failed> {
     }
     let endpoints =
         context.client()?.replicas().iter().map(|replica| replica.endpoint().to_owned()).collect();
-    let target = args.target(endpoints, args.pids.clone(), context);
+    let watched = Watched { pids: args.pids.clone(), data: None };
+    let target = args.target(endpoints, watched, context);
     if args.fill {
         fill(&target).await?;
     }
-    let points = points(args, &target).await?;
-    Ok(Report::new(&target, points, None))
+    let (points, compactions) = points(args, &target).await?;
+    Ok(Report::new(&target, points, compactions, None))
 }
 
 async fn on_own_servers(args: &Args, context: &Context) -> Result<Report, Failed> {
     // In this order, so that the servers have ended when their folder is removed.
-    let ground = Ground::new(args.data_dir.as_deref())?;
+    let ground = Ground::new(args.load.data_dir.as_deref())?;
     let count = usize::from(args.servers.unwrap_or(SERVERS));
-    let waiting = bar("measuring the disk", 0);
-    let syncs = ground.syncs(count).await?;
-    waiting.finish_and_clear();
-    let machine = Machine {
-        data_dir: ground.path().display().to_string(),
-        data_dir_in_memory: ground.in_memory(),
-        syncs,
-        no_op: no_op(args, context).await?,
-    };
+    let target = |endpoints, watched| args.target(endpoints, watched, context);
+    let machine = Machine::look(&ground, count, target, no_op_efforts(args)).await?;
     let waiting = bar(&format!("starting {count} servers in {}", ground.path().display()), 0);
     let servers = ground.servers(Program::Own, count).await?;
     waiting.finish_and_clear();
-    let target = args.target(servers.endpoints.clone(), servers.pids.clone(), context);
+    let target = args.target(servers.endpoints.clone(), servers.watched.clone(), context);
     let measured = async {
         fill(&target).await?;
         points(args, &target).await
     };
-    let points = tokio::select! {
+    let (points, compactions) = tokio::select! {
         points = measured => points?,
         died = servers.cluster.until_one_dies() => return Err(died),
     };
     servers.end().await?;
-    Ok(Report::new(&target, points, Some(machine)))
+    Ok(Report::new(&target, points, compactions, Some(machine)))
 }
 
-/// What a server that does nothing is capable of.
-async fn no_op(args: &Args, context: &Context) -> Result<Vec<Point>, Failed> {
-    let server = NoOpServer::start().await?;
-    let target = args.target(vec![server.endpoint.clone()], vec![server.pid], context);
-    let mut points = Vec::new();
-    for clients in args.clients() {
+/// What a server that does nothing is put to.
+fn no_op_efforts(args: &Args) -> Vec<Effort> {
+    let effort = |clients| {
         let effort = args.effort(Workload::Put, clients);
         let extent = match effort.extent {
             Extent::Time(time) => Extent::Time(time.min(NO_OP_TIME)),
             requests => requests,
         };
-        let effort = Effort { extent, rate: None, ..effort };
-        points.push(point(args, &target, Workload::Put, effort, "a server that does nothing").await?);
-    }
-    Ok(points)
+        Effort { extent, rate: None, ..effort }
+    };
+    args.clients().into_iter().map(effort).collect()
 }
 
 async fn fill(target: &Target) -> Result<(), Failed> {
@@ -138,29 +141,39 @@ async fn fill(target: &Target) -> Result<(), Failed> {
     Ok(())
 }
 
-/// Everything that was asked for, one after the other.
-async fn points(args: &Args, target: &Target) -> Result<Vec<Point>, Failed> {
-    let mut points = Vec::new();
-    for workload in args.workloads() {
-        for clients in args.clients() {
-            let effort = args.effort(workload, clients);
-            points.push(point(args, target, workload, effort, &workload.name()).await?);
+/// Everything that was asked for, one after the other, and compactions beside it.
+async fn points(args: &Args, target: &Target) -> Result<(Vec<Point>, Option<Compactions>), Failed> {
+    let measuring = async {
+        let mut points = Vec::new();
+        for workload in args.workloads() {
+            for clients in args.clients() {
+                let effort = args.effort(workload, clients);
+                points.push(point(target, workload, args.reads, effort, &workload.name()).await?);
+            }
+        }
+        Ok(points)
+    };
+    match args.compact_every {
+        None => Ok((measuring.await?, None)),
+        Some(every) => {
+            let (points, compactions) = Compactor::new(target, every)?.beside(measuring).await;
+            Ok((points?, Some(compactions)))
         }
     }
-    Ok(points)
 }
 
+/// One measurement; `what` is shown meanwhile.
 async fn point(
-    args: &Args,
     target: &Target,
     workload: Workload,
+    reads: u8,
     effort: Effort,
     what: &str,
 ) -> Result<Point, Failed> {
     let bar = bar(&format!("{what} with {} clients", effort.clients), 0);
     let measured = target.measure(effort, |done| bar.set_position(done)).await?;
     bar.finish_and_clear();
-    Ok(Point::new(workload, args.reads, &effort, &measured))
+    Ok(Point::new(workload, reads, &effort, &measured))
 }
 
 /// Shows how far it is, on a terminal; of `all`, if that is known and not 0.

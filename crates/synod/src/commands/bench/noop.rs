@@ -66,14 +66,19 @@ pub(crate) fn serve() -> Result<(), Failed> {
             let _ = io::stdin().read_to_end(&mut Vec::new());
             close.send_replace(true);
         });
-        let kv = Arc::new(NoOp);
-        let router = Routes::new(KvServer::from_arc(Arc::clone(&kv))).into_axum_router();
-        let front = Front::new(kv, Limits { request: MOST_BYTES, answer: MOST_BYTES }, router);
-        listen::serve(listener, front, Connections::default(), closing, Duration::ZERO).await;
+        serve_on(listener, NoOp, closing).await;
         Ok(())
     });
     runtime.shutdown_background();
     served.map_err(unable)
+}
+
+/// Serves these calls as a real server does, until it is told to close.
+pub(super) async fn serve_on(listener: TcpListener, kv: impl Kv, closing: watch::Receiver<bool>) {
+    let kv = Arc::new(kv);
+    let router = Routes::new(KvServer::from_arc(Arc::clone(&kv))).into_axum_router();
+    let front = Front::new(kv, Limits { request: MOST_BYTES, answer: MOST_BYTES }, router);
+    listen::serve(listener, front, Connections::default(), closing, Duration::ZERO).await;
 }
 
 /// A server that does nothing, as a process. It ends when this is dropped.

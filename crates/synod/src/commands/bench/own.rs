@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 use tempfile::TempDir;
 
 use super::disk::{self, Sync};
+use super::growth::Watched;
 use crate::cluster::{Cluster, Memory, Plan, Program, Site};
 use crate::failed::Failed;
 
@@ -67,14 +68,17 @@ impl Ground {
         for node in &cluster.nodes {
             pids.extend(node.pid().await);
         }
-        Ok(Servers { endpoints: cluster.nodes.iter().map(|node| node.url.clone()).collect(), pids, cluster })
+        let endpoints = cluster.nodes.iter().map(|node| node.url.clone()).collect();
+        // Their logs lie elsewhere.
+        let watched = Watched { pids, data: Some(self.path().to_owned()) };
+        Ok(Servers { endpoints, watched, cluster })
     }
 }
 
 /// Running servers. They end when this is dropped.
 pub(super) struct Servers {
     pub(super) endpoints: Vec<String>,
-    pub(super) pids: Vec<u32>,
+    pub(super) watched: Watched,
     pub(super) cluster: Cluster,
 }
 

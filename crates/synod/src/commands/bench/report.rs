@@ -4,12 +4,14 @@ use std::time::Duration;
 
 use serde::Serialize;
 
-use super::disk::Sync;
+use super::compact::Compactions;
+use super::growth::Growth;
+use super::machine::Machine;
 use super::measure::{Effort, Measured, Target};
 use super::tally::Failures;
 use super::workload::Workload;
 use crate::output::go;
-use crate::output::table::{self, Side};
+use crate::output::table::{Table, or_dash};
 
 /// A silence so long is worth a remark.
 const SILENCE_SAID: Duration = Duration::from_millis(100);
@@ -28,19 +30,10 @@ pub(super) struct Report {
     pub(super) seed: u64,
     /// In the order in which they were measured.
     pub(super) points: Vec<Point>,
+    /// Only if they were asked for.
+    pub(super) compactions: Option<Compactions>,
     /// What the machine allows; only with servers of our own.
     pub(super) machine: Option<Machine>,
-}
-
-/// What the machine allows.
-#[derive(Clone, Debug, Serialize)]
-pub(super) struct Machine {
-    pub(super) data_dir: String,
-    /// It is no disk, so syncs say nothing.
-    pub(super) data_dir_in_memory: bool,
-    pub(super) syncs: Vec<Sync>,
-    /// Puts to one server that does nothing.
-    pub(super) no_op: Vec<Point>,
 }
 
 /// One workload with so many clients.
@@ -72,6 +65,8 @@ pub(super) struct Point {
     pub(super) server_resident_bytes: Option<u64>,
     /// Written to disks by all servers together, for each request that was answered.
     pub(super) server_written_bytes: Option<f64>,
+    /// What became of the servers' memory and disk meanwhile.
+    pub(super) growth: Option<Growth>,
 }
 
 /// How long answers took, in microseconds; all zero if there was none.
@@ -97,7 +92,7 @@ pub(super) struct OpenLoop {
 
 impl Point {
     pub(super) fn new(workload: Workload, reads: u8, effort: &Effort, measured: &Measured) -> Self {
-        let Measured { tally, took, longest_silence, connections, own_cpu, servers } = measured;
+        let Measured { tally, took, longest_silence, connections, own_cpu, servers, growth } = measured;
         let answered = tally.answers();
         let each = |sum: f64| (answered > 0).then(|| sum / answered as f64);
         let micros = |quantile| tally.latencies.value_at_quantile(quantile) as f64 / 1e3;
@@ -119,28 +114,28 @@ impl Point {
             },
             longest_silence_us: longest_silence.as_secs_f64() * 1e6,
             conflicts: tally.conflicts,
-            failed: tally.failures(),
-            failures: tally.kinds(),
+            failed: tally.faults.count(),
+            failures: tally.faults.kinds(),
             open_loop: effort.rate.map(|rate| OpenLoop { rate, due: tally.due, not_sent: tally.not_sent }),
             load_cpu_us: each(own_cpu.as_secs_f64() * 1e6),
             server_cpu_us: servers.and_then(|servers| each(servers.cpu.as_secs_f64() * 1e6)),
             server_resident_bytes: servers.map(|servers| servers.resident),
             server_written_bytes: servers.and_then(|servers| each(servers.written as f64)),
+            growth: growth.clone(),
         }
     }
 
     fn cells(&self, name: String) -> Vec<String> {
-        let or_dash = |cell: Option<String>| cell.unwrap_or_else(|| "-".to_owned());
-        let micros = |value: Option<f64>| or_dash(value.map(|us| format!("{us:.1} us")));
+        let micros = |value| or_dash(value, |us: f64| format!("{us:.1} us"));
         let latency = &self.latency_us;
         let mut cells = vec![name, self.clients.to_string(), format!("{:.0}", self.answered_per_second)];
         let times = [latency.p50, latency.p90, latency.p99, latency.p999, latency.max];
-        cells.extend(times.map(|time| if self.answered > 0 { in_words(time) } else { "-".to_owned() }));
+        cells.extend(times.map(|time| or_dash((self.answered > 0).then_some(time), in_words)));
         cells.extend([
             self.failed.to_string(),
             micros(self.server_cpu_us),
             micros(self.load_cpu_us),
-            or_dash(self.server_written_bytes.map(|bytes| go::bytes(bytes as u64))),
+            or_dash(self.server_written_bytes, |bytes| go::bytes(bytes as u64)),
         ]);
         cells
     }
@@ -168,7 +163,12 @@ impl Point {
 }
 
 impl Report {
-    pub(super) fn new(target: &Target, points: Vec<Point>, machine: Option<Machine>) -> Self {
+    pub(super) fn new(
+        target: &Target,
+        points: Vec<Point>,
+        compactions: Option<Compactions>,
+        machine: Option<Machine>,
+    ) -> Self {
         Self {
             version: env!("CARGO_PKG_VERSION"),
             endpoints: target.endpoints.clone(),
@@ -179,6 +179,7 @@ impl Report {
             value_bytes: target.shape.value_size,
             seed: target.seed,
             points,
+            compactions,
             machine,
         }
     }
@@ -190,55 +191,67 @@ impl Report {
 
     /// For people.
     pub(super) fn text(&self) -> String {
-        const TITLES: [(&str, Side); 12] = [
-            ("WORKLOAD", Side::Left),
-            ("CLIENTS", Side::Right),
-            ("OPS/S", Side::Right),
-            ("P50", Side::Right),
-            ("P90", Side::Right),
-            ("P99", Side::Right),
-            ("P99.9", Side::Right),
-            ("MAX", Side::Right),
-            ("ERRORS", Side::Right),
-            ("SERVER CPU/OP", Side::Right),
-            ("LOAD CPU/OP", Side::Right),
-            ("DISK/OP", Side::Right),
+        const TITLES: [&str; 12] = [
+            "WORKLOAD",
+            "CLIENTS",
+            "OPS/S",
+            "P50",
+            "P90",
+            "P99",
+            "P99.9",
+            "MAX",
+            "ERRORS",
+            "SERVER CPU/OP",
+            "LOAD CPU/OP",
+            "DISK/OP",
         ];
         let no_op = self.machine.iter().flat_map(|machine| &machine.no_op);
-        let rows: Vec<Vec<String>> = self
+        let rows = self
             .points
             .iter()
             .map(|point| point.cells(point.workload.name()))
             .chain(no_op.map(|point| point.cells("no-op put".to_owned())))
             .collect();
-        let mut text = table::columns(&TITLES, &rows);
+        let mut text = format!("{}\n{}", self.spread(), Table::new(&TITLES, &["WORKLOAD"], rows).text());
         self.points.iter().flat_map(Point::remarks).for_each(|remark| text.push_str(&remark));
-        if let Some(resident) = self.points.last().and_then(|last| last.server_resident_bytes) {
-            text.push_str(&format!("the servers' memory in the end: {}\n", go::bytes(resident)));
+        if let Some(table) = self.growth() {
+            text.push_str(&format!("\n{}\n", table.text()));
         }
-        if let Some(machine) = &self.machine {
-            text.push_str(&machine.text());
-        }
+        text.extend(self.compactions.iter().map(Compactions::text));
+        text.extend(self.machine.iter().map(Machine::text));
         text
+    }
+
+    /// Over what the load was spread.
+    fn spread(&self) -> String {
+        let names = self.endpoints.iter().map(|endpoint| endpoint.trim_start_matches("http://"));
+        let names = names.collect::<Vec<_>>().join(", ");
+        let own = if self.machine.is_some() { " of its own" } else { "" };
+        let connections = self.points.iter().map(|point| point.connections);
+        let connections = match (connections.clone().min(), connections.max()) {
+            (Some(least), Some(most)) if least < most => format!("{least} to {most} connections"),
+            (_, most) => several(most.unwrap_or_default(), "connection"),
+        };
+        let [threads, processors] = [(self.load_threads, "thread"), (self.processors, "processor")]
+            .map(|(count, what)| several(count, what));
+        let servers = several(self.endpoints.len(), "server");
+        format!("the load: {threads} on {processors}, {connections}, spread over {servers}{own}: {names}\n")
+    }
+
+    /// What became of the servers' memory and disk, if they were looked at.
+    fn growth(&self) -> Option<Table> {
+        let row = |point: &Point| {
+            let name = vec![point.workload.name(), point.clients.to_string()];
+            point.growth.as_ref().map(|growth| [name, growth.cells()].concat())
+        };
+        let rows: Vec<Vec<String>> = self.points.iter().filter_map(row).collect();
+        let titles = [&["WORKLOAD", "CLIENTS"][..], &Growth::TITLES].concat();
+        (!rows.is_empty()).then(|| Table::new(&titles, &["WORKLOAD"], rows))
     }
 }
 
-impl Machine {
-    fn text(&self) -> String {
-        let mut text =
-            "no-op put: one server that answers and does nothing, which is what gRPC allows\n".to_owned();
-        for Sync { writers, syncs, p50_us, p99_us } in &self.syncs {
-            let who = if *writers == 1 { "alone".to_owned() } else { format!("{writers} writers at once") };
-            let (p50, p99) = (in_words(*p50_us), in_words(*p99_us));
-            text.push_str(&format!("disk, 4 KiB and fdatasync, {who}: p50 {p50}, p99 {p99} of {syncs}\n"));
-        }
-        text.push_str(&format!("the servers' data was in {}", self.data_dir));
-        if self.data_dir_in_memory {
-            text.push_str(", which is in memory: nothing here says anything about a disk");
-        }
-        text.push('\n');
-        text
-    }
+fn several(count: usize, what: &str) -> String {
+    format!("{count} {what}{}", if count == 1 { "" } else { "s" })
 }
 
 /// A time of so many microseconds, in the unit that people read it in.
@@ -257,6 +270,9 @@ mod tests {
 
     use super::super::client::Job;
     use super::super::course::Extent;
+    use super::super::disk::Sync;
+    use super::super::growth::Watched;
+    use super::super::growth::tests::growth;
     use super::super::process::Usage;
     use super::super::tally::{Fault, Tally};
     use super::super::workload::Shape;
@@ -285,7 +301,17 @@ mod tests {
                 resident: 52_000_000,
                 written: 6_200_000,
             }),
+            growth: growth(&[
+                (50_000_000, Some(1_000_000)),
+                (51_000_000, Some(4_000_000)),
+                (52_000_000, Some(3_000_000)),
+            ]),
         }
+    }
+
+    fn compactions() -> Compactions {
+        let failures = vec![Failures { kind: "timeout".to_owned(), count: 1, first: "no answer".to_owned() }];
+        Compactions { every_seconds: 10.0, done: 3, revision: Some(900), failed: 1, failures }
     }
 
     fn report(points: Vec<Point>, machine: Option<Machine>) -> Report {
@@ -297,16 +323,16 @@ mod tests {
             seed: 1,
             limit: Duration::from_secs(5),
             dial_timeout: Duration::from_secs(2),
-            pids: Vec::new(),
+            watched: Watched::default(),
         };
-        Report::new(&target, points, machine)
+        Report::new(&target, points, Some(compactions()), machine)
     }
 
     #[test]
     fn people_read_one_row_for_each_point_and_what_went_wrong() {
         let fault = Fault::wrong("key bench/1 is not there");
         let put = Point::new(Workload::Put, 90, &effort(Workload::Put, None), &measured(Some(fault)));
-        let no_op = Measured { servers: None, ..measured(None) };
+        let no_op = Measured { servers: None, growth: None, ..measured(None) };
         let no_op = Point::new(Workload::Put, 90, &effort(Workload::Put, None), &no_op);
         let machine = Machine {
             data_dir: "/d".to_owned(),
@@ -317,18 +343,25 @@ mod tests {
             ],
             no_op: vec![no_op],
         };
-        let report = report(vec![put], Some(machine));
+        let report = Report { processors: 2, ..report(vec![put], Some(machine)) };
         assert!(report.failed());
         assert_eq!(
             report.text(),
             "\
+the load: 1 thread on 2 processors, 10 connections, spread over 1 server of its own: a:1
+
 WORKLOAD   CLIENTS  OPS/S      P50      P90      P99    P99.9      MAX  ERRORS  SERVER CPU/OP  LOAD CPU/OP  DISK/OP
 put             64    500  10.0 ms  18.0 ms  19.8 ms  20.0 ms  20.0 ms       1       100.0 us       9.0 us   6.2 kB
 no-op put       64    500  10.0 ms  18.0 ms  19.8 ms  20.0 ms  20.0 ms       0              -       9.0 us        -
 put with 64 clients: 1 conflicts (0.10 %)
 put with 64 clients: nobody was answered for 250.0 ms
 put with 64 clients: 1 x wrong answer, the first: key bench/1 is not there
-the servers' memory in the end: 52 MB
+
+WORKLOAD  CLIENTS  MEMORY BEGIN  HALF TIME    END  HIGHEST  DISK BEGIN  HALF TIME     END  HIGHEST
+put            64         50 MB      51 MB  52 MB    52 MB      1.0 MB     4.0 MB  3.0 MB   4.0 MB
+
+compactions, one every 10 s: 3, up to revision 900; 1 failed
+compactions: 1 x timeout, the first: no answer
 no-op put: one server that answers and does nothing, which is what gRPC allows
 disk, 4 KiB and fdatasync, alone: p50 88 us, p99 1.00 ms of 900
 disk, 4 KiB and fdatasync, 5 writers at once: p50 190 us, p99 20.0 ms of 4500
@@ -362,6 +395,16 @@ the servers' data was in /d
         assert_eq!((&point["answered"], &point["conflicts"]), (&1_000.into(), &1.into()));
         assert_eq!(point["open_loop"]["not_sent"], 99);
         assert_eq!(point["server_written_bytes"], 6_200.0);
+        let growth = &point["growth"];
+        assert_eq!(
+            (&growth["resident_bytes"]["begin"], &growth["disk_bytes"]["highest"]),
+            (&50_000_000.into(), &4_000_000.into())
+        );
+        assert_eq!(
+            (&growth["samples"][2]["seconds"], &growth["samples"][2]["disk_bytes"]),
+            (&2.0.into(), &3_000_000.into())
+        );
+        assert_eq!(json["compactions"]["revision"], 900);
         assert!(point["latency_us"]["p999"].as_f64().unwrap() > 19_000.0);
         assert!(point["reads_percent"].is_null() && json["machine"].is_null());
     }

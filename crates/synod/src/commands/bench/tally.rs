@@ -9,6 +9,7 @@ use std::time::{Duration, Instant};
 
 use hdrhistogram::Histogram;
 use serde::Serialize;
+use synod_client::{ClientError, Failure};
 use tonic::Code;
 
 use super::silence::Silences;
@@ -58,6 +59,16 @@ impl Fault {
         Self::new(format!("status {:?}", Code::from_i32(code)), message)
     }
 
+    /// A call of the client that everybody uses.
+    pub(super) fn client(error: &ClientError) -> Self {
+        match error.failure {
+            Failure::Status { code, .. } => Self::new(format!("status {code:?}"), error),
+            Failure::BadEndpoint(_) | Failure::Connect(_) => Self::new("no connection", error),
+            Failure::Broken(_) => Self::new("broken connection", error),
+            Failure::Deadline(_) => Self::new("timeout", error),
+        }
+    }
+
     pub(super) fn timeout(limit: Duration) -> Self {
         Self::new("timeout", format!("no answer within {limit:?}"))
     }
@@ -72,6 +83,41 @@ pub(super) struct Failures {
     pub(super) first: String,
 }
 
+/// What failed, by kind.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(super) struct Faults(BTreeMap<String, Failures>);
+
+impl Faults {
+    /// Counts one.
+    pub(super) fn add(&mut self, fault: Fault) {
+        let Fault { kind, what, .. } = fault;
+        let fresh = || Failures { kind: kind.clone(), count: 0, first: what };
+        self.0.entry(kind.clone()).or_insert_with(fresh).count += 1;
+    }
+
+    /// Takes over those of others.
+    fn add_all(&mut self, others: Self) {
+        for (kind, failures) in others.0 {
+            match self.0.get_mut(&kind) {
+                Some(known) => known.count += failures.count,
+                None => drop(self.0.insert(kind, failures)),
+            }
+        }
+    }
+
+    /// How many there are.
+    pub(super) fn count(&self) -> u64 {
+        self.0.values().map(|failures| failures.count).sum()
+    }
+
+    /// The most frequent kind first.
+    pub(super) fn kinds(&self) -> Vec<Failures> {
+        let mut kinds: Vec<Failures> = self.0.values().cloned().collect();
+        kinds.sort_by_key(|failures| std::cmp::Reverse(failures.count));
+        kinds
+    }
+}
+
 /// What was seen in the measured time.
 #[derive(Clone, Debug)]
 pub(super) struct Tally {
@@ -79,7 +125,7 @@ pub(super) struct Tally {
     pub(super) latencies: Histogram<u64>,
     /// Transactions among them whose condition did not hold.
     pub(super) conflicts: u64,
-    failures: BTreeMap<String, Failures>,
+    pub(super) faults: Faults,
     /// When nobody was answered.
     pub(super) silences: Silences,
     /// When the last of them ended.
@@ -96,7 +142,7 @@ impl Tally {
         Self {
             latencies,
             conflicts: 0,
-            failures: BTreeMap::new(),
+            faults: Faults::default(),
             silences: Silences::from(begin),
             last: None,
             due: 0,
@@ -114,9 +160,7 @@ impl Tally {
 
     /// Counts a request that failed.
     pub(super) fn failed(&mut self, fault: Fault, at: Instant) {
-        let Fault { kind, what, .. } = fault;
-        let fresh = || Failures { kind: kind.clone(), count: 0, first: what };
-        self.failures.entry(kind.clone()).or_insert_with(fresh).count += 1;
+        self.faults.add(fault);
         self.last = self.last.max(Some(at));
     }
 
@@ -128,27 +172,11 @@ impl Tally {
         self.last = self.last.max(other.last);
         self.due += other.due;
         self.not_sent += other.not_sent;
-        for (kind, failures) in other.failures {
-            match self.failures.get_mut(&kind) {
-                Some(known) => known.count += failures.count,
-                None => drop(self.failures.insert(kind, failures)),
-            }
-        }
+        self.faults.add_all(other.faults);
     }
 
     pub(super) fn answers(&self) -> u64 {
         self.latencies.len()
-    }
-
-    pub(super) fn failures(&self) -> u64 {
-        self.failures.values().map(|failures| failures.count).sum()
-    }
-
-    /// Failures by kind, most frequent first.
-    pub(super) fn kinds(&self) -> Vec<Failures> {
-        let mut kinds: Vec<Failures> = self.failures.values().cloned().collect();
-        kinds.sort_by_key(|failures| std::cmp::Reverse(failures.count));
-        kinds
     }
 }
 
@@ -170,13 +198,13 @@ mod tests {
         (one.due, one.not_sent, other.due, other.not_sent) = (60, 1, 50, 2);
         one.add(other);
         assert_eq!((one.due, one.not_sent), (110, 3));
-        assert_eq!((one.answers(), one.conflicts, one.failures()), (100, 1, 3));
+        assert_eq!((one.answers(), one.conflicts, one.faults.count()), (100, 1, 3));
         assert_eq!(one.last, Some(now + MILLI));
         for (quantile, expected) in [(0.5, 50e6), (0.9, 90e6), (0.99, 99e6), (1.0, 100e6)] {
             let seen = one.latencies.value_at_quantile(quantile) as f64;
             assert!((seen / expected - 1.0).abs() < 0.001, "{quantile}: {seen}");
         }
-        let kinds = one.kinds();
+        let kinds = one.faults.kinds();
         let first = Failures { kind: "wrong answer".to_owned(), count: 2, first: "a".to_owned() };
         assert_eq!(kinds[0], first);
         assert_eq!((kinds[1].kind.as_str(), kinds[1].count), ("timeout", 1));

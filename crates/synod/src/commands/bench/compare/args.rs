@@ -3,12 +3,13 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
-use super::super::args::load_threads;
 use super::super::client::Job;
 use super::super::course::Extent;
+use super::super::growth::Watched;
+use super::super::load::LoadArgs;
 use super::super::measure::{Effort, Target};
 use super::super::own::Servers;
-use super::super::workload::{Shape, Workload};
+use super::super::workload::Workload;
 use crate::duration;
 use crate::failed::{Failed, Why};
 use crate::options::Context;
@@ -49,21 +50,12 @@ pub(crate) struct Args {
     #[arg(long, value_name = "DURATION", default_value = "8s", value_parser = duration::parse)]
     pub(super) duration: Duration,
 
-    /// How long clients are busy before it counts
-    #[arg(long, value_name = "DURATION", default_value = "1s", value_parser = duration::parse)]
-    pub(super) warmup: Duration,
-
     /// How many servers of each
     #[arg(long, value_name = "N", default_value_t = 5, value_parser = clap::value_parser!(u8).range(3..=9))]
     pub(super) servers: u8,
 
-    /// How many different keys
-    #[arg(long, value_name = "N", default_value_t = 100_000, value_parser = clap::value_parser!(u64).range(1..=1_000_000_000))]
-    pub(super) keys: u64,
-
-    /// Length of a value in bytes
-    #[arg(long, value_name = "BYTES", default_value_t = 256, value_parser = clap::value_parser!(u32).range(1..=1_000_000))]
-    pub(super) value_size: u32,
+    #[command(flatten)]
+    pub(super) load: LoadArgs,
 
     /// How often the leader is killed in each round
     #[arg(long, value_name = "N", default_value_t = 3, value_parser = clap::value_parser!(u32).range(0..=1_000))]
@@ -76,18 +68,6 @@ pub(crate) struct Args {
     /// Do not look at memory after many puts, which takes minutes
     #[arg(long, conflicts_with = "memory_puts")]
     pub(super) no_memory: bool,
-
-    /// Threads that make the load [default: half of the processors]
-    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=256))]
-    pub(super) threads: Option<u32>,
-
-    /// Where the servers keep their data while they run [default: a temporary folder that is not in memory]
-    #[arg(long, value_name = "FOLDER")]
-    pub(super) data_dir: Option<PathBuf>,
-
-    /// What is random is made of this number
-    #[arg(long, value_name = "N", default_value_t = 1)]
-    pub(super) seed: u64,
 
     /// Write the tables as Markdown
     #[arg(long)]
@@ -136,52 +116,30 @@ impl Args {
 
     pub(super) fn lasting(&self, workload: Workload, clients: usize, extent: Extent) -> Effort {
         let job = Job::Measure { workload, reads: READS };
-        Effort { clients, job, warm_up: self.warmup, extent, rate: None }
+        Effort { clients, job, warm_up: self.load.warmup, extent, rate: None }
     }
 
     /// Whom to ask: all of these servers.
     pub(super) fn target(&self, servers: &Servers, context: &Context) -> Target {
-        self.target_at(servers.endpoints.clone(), servers.pids.clone(), context)
+        self.target_at(servers.endpoints.clone(), servers.watched.clone(), context)
     }
 
-    pub(super) fn target_at(&self, endpoints: Vec<String>, pids: Vec<u32>, context: &Context) -> Target {
-        Target {
-            endpoints,
-            connections: None,
-            threads: load_threads(self.threads),
-            shape: Shape { keys: self.keys, key_size: KEY_SIZE, value_size: self.value_size as usize },
-            seed: self.seed,
-            limit: LIMIT,
-            dial_timeout: context.dial_timeout,
-            pids,
-        }
+    pub(super) fn target_at(&self, endpoints: Vec<String>, watched: Watched, context: &Context) -> Target {
+        self.load.target(endpoints, watched, KEY_SIZE, LIMIT, context)
     }
 }
 
 #[cfg(test)]
 mod tests {
+    use super::super::super::load::tests::parse;
+    use super::super::super::workload::Shape;
     use super::*;
-    use crate::options::Options;
-    use clap::Parser;
-
-    #[derive(Parser)]
-    struct Line {
-        #[command(flatten)]
-        args: Args,
-        #[command(flatten)]
-        _options: Options,
-    }
-
-    fn parse(line: &str) -> Result<Args, clap::Error> {
-        let words = std::iter::once("compare").chain(line.split_whitespace());
-        Line::try_parse_from(words).map(|line| line.args)
-    }
 
     #[test]
     fn nothing_asked_for_is_what_is_published() {
-        let args = parse("").unwrap();
+        let args = parse::<Args>("").unwrap().0;
         args.check().unwrap();
-        assert_eq!((args.rounds, args.kills, args.keys, args.servers), (3, 3, 100_000, 5));
+        assert_eq!((args.rounds, args.kills, args.load.keys, args.servers), (3, 3, 100_000, 5));
         assert_eq!(args.effort(Workload::Put, 64).extent, Extent::Time(Duration::from_secs(8)));
         let many = args.many_puts();
         assert_eq!((many.extent, many.clients), (Extent::Requests(1_000_000), 256));
@@ -191,9 +149,9 @@ mod tests {
     #[test]
     fn what_makes_no_sense_is_refused() {
         for line in ["--rounds 0", "--servers 2", "--keys 0", "--no-memory --memory-puts 5", "put"] {
-            assert!(parse(line).is_err(), "{line}");
+            assert!(parse::<Args>(line).is_err(), "{line}");
         }
-        assert!(parse("--duration 0").unwrap().check().is_err());
+        assert!(parse::<Args>("--duration 0").unwrap().0.check().is_err());
     }
 
     #[test]

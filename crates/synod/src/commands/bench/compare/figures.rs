@@ -220,6 +220,7 @@ pub(super) mod tests {
                 resident: 1_000_000 * micros,
                 written: 10 * micros * u64::from(answered),
             }),
+            growth: None,
         };
         Point::new(workload, 90, &effort, &measured)
     }

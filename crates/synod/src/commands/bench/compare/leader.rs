@@ -11,6 +11,7 @@ use synod_client::requests;
 use tokio::time::sleep;
 
 use super::super::course::Extent;
+use super::super::growth::Watched;
 use super::super::measure::Target;
 use super::super::own::Servers;
 use super::super::report::Point;
@@ -45,7 +46,7 @@ pub(super) async fn kill(servers: &Servers, args: &Args, context: &Context) -> R
         let others = servers.endpoints.iter().enumerate().filter(|(place, _)| *place != leader);
         let others = others.map(|(_, endpoint)| endpoint.clone()).collect();
         // The processes are not looked at: one of them is about to end.
-        let target = Target { limit: PATIENCE, ..args.target_at(others, Vec::new(), context) };
+        let target = Target { limit: PATIENCE, ..args.target_at(others, Watched::default(), context) };
         let effort = args.lasting(Workload::Put, CLIENTS, Extent::Time(BEFORE + AFTERWARDS));
         let striking = async {
             sleep(effort.warm_up + BEFORE).await;

@@ -8,7 +8,8 @@ use serde::Serialize;
 use tokio::process::Command;
 
 use super::super::disk::Sync;
-use super::super::report::{Point, in_words};
+use super::super::machine::Machine as Allows;
+use super::super::report::in_words;
 use crate::failed::Failed;
 use crate::output::go;
 
@@ -24,11 +25,8 @@ pub(super) struct Machine {
     pub(super) processors: usize,
     pub(super) processor_model: String,
     pub(super) memory_bytes: u64,
-    pub(super) data_dir: String,
-    pub(super) data_dir_in_memory: bool,
-    pub(super) syncs: Vec<Sync>,
-    /// Puts to one server that does nothing.
-    pub(super) no_op: Vec<Point>,
+    #[serde(flatten)]
+    pub(super) allows: Allows,
 }
 
 /// The version of the etcd at this path, or of this name.
@@ -99,20 +97,17 @@ impl Machine {
                 self.kernel
             ),
         ];
-        for Sync { writers, p50_us, p99_us, .. } in &self.syncs {
-            let who = if *writers == 1 { "alone".to_owned() } else { format!("{writers} writers at once") };
-            let (p50, p99) = (in_words(*p50_us), in_words(*p99_us));
-            facts.push(format!("disk, 4 KiB and fdatasync, {who}: p50 {p50}, p99 {p99}"));
-        }
-        for point in &self.no_op {
+        facts.extend(self.allows.syncs.iter().map(Sync::text));
+        for point in &self.allows.no_op {
             let (clients, rate) = (point.clients, point.answered_per_second);
             let p50 = in_words(point.latency_us.p50);
             facts.push(format!(
                 "a gRPC server that does nothing, {clients} clients: {rate:.0} puts/s, p50 {p50}"
             ));
         }
-        if self.data_dir_in_memory {
-            facts.push(format!("{} is in memory: nothing here says anything about a disk", self.data_dir));
+        if self.allows.data_dir_in_memory {
+            let folder = &self.allows.data_dir;
+            facts.push(format!("{folder} is in memory: nothing here says anything about a disk"));
         }
         facts
     }

@@ -21,13 +21,11 @@ use self::machine::Machine;
 use self::report::Report;
 use self::turn::Turn;
 use super::course::Extent;
-use super::noop::NoOpServer;
+use super::machine::Machine as Allows;
 use super::own::Ground;
-use super::report::Point;
 use super::workload::Workload;
-use super::{NO_OP_TIME, bar};
+use super::{NO_OP_TIME, or_interrupted};
 use crate::cluster::Program;
-use crate::cluster::signals::Signals;
 use crate::failed::Failed;
 use crate::options::Context;
 use crate::output::{self, Format, json};
@@ -38,16 +36,7 @@ const NO_OP_CLIENTS: [usize; 3] = [1, 64, 256];
 /// Compares, and reports.
 pub(crate) async fn run(args: Args, context: &Context) -> Result<(), Failed> {
     args.check()?;
-    let mut signals = Signals::listen()?;
-    let report = tokio::select! {
-        report = compare(&args, context) => Ok(report?),
-        code = signals.next() => Err(code),
-    };
-    let report = report.unwrap_or_else(|code| {
-        // What was under way was dropped: the servers are killed, and their data is gone.
-        eprintln!("interrupted: no report");
-        std::process::exit(code)
-    });
+    let report = or_interrupted(compare(&args, context)).await?;
     output::emit(match (context.format, args.markdown) {
         (Format::Json, _) => json::line(&report),
         (_, true) => report.markdown(),
@@ -58,7 +47,7 @@ pub(crate) async fn run(args: Args, context: &Context) -> Result<(), Failed> {
 async fn compare(args: &Args, context: &Context) -> Result<Report, Failed> {
     let program = found_from_anywhere(&args.etcd);
     let etcd = machine::etcd_version(&program).await?;
-    let ground = Ground::new(args.data_dir.as_deref())?;
+    let ground = Ground::new(args.load.data_dir.as_deref())?;
     let machine = look(args, context, &ground, etcd).await?;
     machine.facts().iter().for_each(|fact| eprintln!("{fact}"));
     let mut rounds = Vec::new();
@@ -84,9 +73,9 @@ fn found_from_anywhere(program: &Path) -> PathBuf {
 }
 
 async fn look(args: &Args, context: &Context, ground: &Ground, etcd: String) -> Result<Machine, Failed> {
-    let waiting = bar("measuring the disk", 0);
-    let syncs = ground.syncs(usize::from(args.servers)).await?;
-    waiting.finish_and_clear();
+    let extent = Extent::Time(args.duration.min(NO_OP_TIME));
+    let efforts = NO_OP_CLIENTS.map(|clients| args.lasting(Workload::Put, clients, extent)).to_vec();
+    let target = |endpoints, watched| args.target_at(endpoints, watched, context);
     Ok(Machine {
         synod: env!("CARGO_PKG_VERSION"),
         etcd,
@@ -94,24 +83,6 @@ async fn look(args: &Args, context: &Context, ground: &Ground, etcd: String) -> 
         processors: std::thread::available_parallelism().map_or(1, usize::from),
         processor_model: machine::processor_model(),
         memory_bytes: machine::memory_bytes(),
-        data_dir: ground.path().display().to_string(),
-        data_dir_in_memory: ground.in_memory(),
-        syncs,
-        no_op: no_op(args, context).await?,
+        allows: Allows::look(ground, usize::from(args.servers), target, efforts).await?,
     })
-}
-
-/// What a server that does nothing is capable of.
-async fn no_op(args: &Args, context: &Context) -> Result<Vec<Point>, Failed> {
-    let server = NoOpServer::start().await?;
-    let target = args.target_at(vec![server.endpoint.clone()], vec![server.pid], context);
-    let mut points = Vec::new();
-    for clients in NO_OP_CLIENTS {
-        let effort = args.lasting(Workload::Put, clients, Extent::Time(args.duration.min(NO_OP_TIME)));
-        let waiting = bar(&format!("a server that does nothing with {clients} clients"), 0);
-        let measured = target.measure(effort, |done| waiting.set_position(done)).await?;
-        waiting.finish_and_clear();
-        points.push(Point::new(Workload::Put, 0, &effort, &measured));
-    }
-    Ok(points)
 }

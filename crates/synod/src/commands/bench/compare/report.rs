@@ -9,7 +9,7 @@ use super::figures::{Both, Compared, Figure, Played, Spread, Work};
 use super::goals::{Bound, Goal, Verdict, goals};
 use super::machine::Machine;
 use crate::output::go;
-use crate::output::table::{self, Side};
+use crate::output::table::{Table, or_dash};
 
 /// What every workload is looked at for, as columns.
 const COLUMNS: [Figure; 4] = [Figure::AnsweredPerSecond, Figure::P50Us, Figure::P99Us, Figure::ServerCpuUs];
@@ -41,12 +41,6 @@ struct Judged {
     compared: Compared,
 }
 
-/// A table before it is drawn.
-struct Table {
-    titles: Vec<(&'static str, Side)>,
-    rows: Vec<Vec<String>>,
-}
-
 impl Report {
     pub(super) fn new(args: &Args, machine: Machine, rounds: Vec<Both<Played>>) -> Self {
         let judged = |goal: Goal| {
@@ -61,8 +55,8 @@ impl Report {
         Self {
             machine,
             servers: args.servers,
-            keys: args.keys,
-            value_bytes: args.value_size,
+            keys: args.load.keys,
+            value_bytes: args.load.value_size,
             seconds: args.duration.as_secs_f64(),
             memory_puts: (!args.no_memory).then_some(args.memory_puts),
             compared: compared.map(|(work, figure)| Compared::over(&rounds, work, figure)).collect(),
@@ -74,16 +68,14 @@ impl Report {
     /// For people at a terminal.
     pub(super) fn text(&self) -> String {
         let (facts, failures) = (self.facts().join("\n"), lines(&self.failures()));
-        let draw = |table: &Table| table::columns(&table.titles, &table.rows);
-        format!("{facts}\n\n{}\n{}{failures}", draw(&self.workloads()), draw(&self.judged()))
+        format!("{facts}\n\n{}\n{}{failures}", self.workloads().text(), self.judged().text())
     }
 
     /// For a page.
     pub(super) fn markdown(&self) -> String {
         let facts: String = self.facts().iter().map(|fact| format!("- {fact}\n")).collect();
         let failures: String = self.failures().iter().map(|failure| format!("\n{failure}\n")).collect();
-        let draw = |table: &Table| table::markdown(&table.titles, &table.rows);
-        format!("{facts}\n{}\n{}{failures}", draw(&self.workloads()), draw(&self.judged()))
+        format!("{facts}\n{}\n{}{failures}", self.workloads().markdown(), self.judged().markdown())
     }
 
     fn facts(&self) -> Vec<String> {
@@ -129,7 +121,7 @@ impl Report {
             for of in [|seen: &Both<Option<Spread>>| seen.etcd, |seen: &Both<Option<Spread>>| seen.synod] {
                 cells.extend(figures.iter().map(|compared| {
                     let seen = compared.and_then(|compared| Some((compared.figure, of(&compared.seen)?)));
-                    seen.map_or_else(dash, |(figure, spread)| match figure {
+                    or_dash(seen, |(figure, spread)| match figure {
                         Figure::AnsweredPerSecond => range(spread, thousands),
                         figure => shown(figure, spread.median),
                     })
@@ -139,11 +131,7 @@ impl Report {
             cells.push(self.verdict(work));
             cells
         };
-        let side = |place| if [0, TITLES.len() - 1].contains(&place) { Side::Left } else { Side::Right };
-        Table {
-            titles: TITLES.into_iter().enumerate().map(|(place, title)| (title, side(place))).collect(),
-            rows: Args::runs().into_iter().map(row).collect(),
-        }
+        Table::new(&TITLES, &["WORK", "GOALS"], Args::runs().into_iter().map(row).collect())
     }
 
     /// What became of the goals of one row: the figures that missed theirs, if any did.
@@ -152,7 +140,7 @@ impl Report {
         let missed = own.iter().filter(|judged| judged.verdict == Verdict::Missed);
         let missed: Vec<&str> = missed.map(|judged| judged.compared.figure.name()).collect();
         match own.iter().map(|judged| judged.verdict).min() {
-            None => dash(),
+            None => "-".to_owned(),
             Some(Verdict::Missed) => format!("missed: {}", missed.join(", ")),
             Some(least) => least.name().to_owned(),
         }
@@ -160,20 +148,11 @@ impl Report {
 
     /// One row for each goal.
     fn judged(&self) -> Table {
-        let titles = vec![
-            ("GOAL", Side::Left),
-            ("LEAST", Side::Right),
-            ("AIM", Side::Right),
-            ("ETCD", Side::Right),
-            ("SYNOD", Side::Right),
-            ("TIMES BETTER", Side::Right),
-            ("VERDICT", Side::Left),
-        ];
+        const TITLES: [&str; 7] = ["GOAL", "LEAST", "AIM", "ETCD", "SYNOD", "TIMES BETTER", "VERDICT"];
         let row = |judged: &Judged| {
             let Compared { work, figure, seen, times_better } = judged.compared;
-            let bound = |bound: Option<Bound>| bound.map_or_else(dash, |bound| bounded(figure, bound));
-            let seen =
-                seen.map(|seen| seen.map_or_else(dash, |seen| range(seen, |value| shown(figure, value))));
+            let bound = |bound: Option<Bound>| or_dash(bound, |bound| bounded(figure, bound));
+            let seen = seen.map(|seen| or_dash(*seen, |seen| range(seen, |value| shown(figure, value))));
             vec![
                 self.title(work, figure),
                 bound(judged.least),
@@ -184,7 +163,7 @@ impl Report {
                 judged.verdict.name().to_owned(),
             ]
         };
-        Table { titles, rows: self.goals.iter().map(row).collect() }
+        Table::new(&TITLES, &["GOAL", "VERDICT"], self.goals.iter().map(row).collect())
     }
 
     fn title(&self, work: Work, figure: Figure) -> String {
@@ -219,10 +198,6 @@ fn lines(lines: &[String]) -> String {
     lines.iter().map(|line| format!("{line}\n")).collect()
 }
 
-fn dash() -> String {
-    "-".to_owned()
-}
-
 /// A value in the unit that people read it in.
 fn shown(figure: Figure, value: f64) -> String {
     match figure {
@@ -239,7 +214,7 @@ fn range(spread: Spread, shown: impl Fn(f64) -> String) -> String {
 }
 
 fn times(spread: Option<Spread>) -> String {
-    spread.map_or_else(dash, |spread| range(spread, |times| format!("{times:.1}")))
+    or_dash(spread, |spread| range(spread, |times| format!("{times:.1}")))
 }
 
 fn bounded(figure: Figure, bound: Bound) -> String {
@@ -264,15 +239,10 @@ fn thousands(value: f64) -> String {
 
 #[cfg(test)]
 mod tests {
+    use super::super::super::load::tests::parse;
+    use super::super::super::machine::Machine as Allows;
     use super::super::figures::tests::{point, round};
     use super::*;
-    use clap::Parser;
-
-    #[derive(Parser)]
-    struct Line {
-        #[command(flatten)]
-        args: Args,
-    }
 
     fn report(rounds: Vec<Both<Played>>) -> Report {
         let machine = Machine {
@@ -282,12 +252,14 @@ mod tests {
             processors: 2,
             processor_model: "A".to_owned(),
             memory_bytes: 24_000_000_000,
-            data_dir: "/d".to_owned(),
-            data_dir_in_memory: false,
-            syncs: Vec::new(),
-            no_op: Vec::new(),
+            allows: Allows {
+                data_dir: "/d".to_owned(),
+                data_dir_in_memory: false,
+                syncs: Vec::new(),
+                no_op: Vec::new(),
+            },
         };
-        Report::new(&Line::parse_from(["compare"]).args, machine, rounds)
+        Report::new(&parse("").unwrap().0, machine, rounds)
     }
 
     /// Two rounds with puts of 64 clients, and one kill in the second.

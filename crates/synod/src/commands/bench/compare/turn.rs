@@ -6,7 +6,7 @@ use super::super::measure::Effort;
 use super::super::own::{Ground, Servers};
 use super::super::report::{Point, in_words};
 use super::super::workload::Workload;
-use super::super::{bar, fill};
+use super::super::{bar, fill, point};
 use super::args::READS;
 use super::figures::Played;
 use super::{Args, leader};
@@ -100,11 +100,8 @@ impl Turn<'_> {
     }
 
     async fn point(&self, servers: &Servers, workload: Workload, effort: Effort) -> Result<Point, Failed> {
-        let waiting = bar(&format!("{}: {} with {} clients", self.title, workload.name(), effort.clients), 0);
-        let target = self.args.target(servers, self.context);
-        let measured = target.measure(effort, |done| waiting.set_position(done)).await?;
-        waiting.finish_and_clear();
-        Ok(Point::new(workload, READS, &effort, &measured))
+        let what = format!("{}: {}", self.title, workload.name());
+        point(&self.args.target(servers, self.context), workload, READS, effort, &what).await
     }
 
     fn tell(&self, what: &str, point: &Point) {

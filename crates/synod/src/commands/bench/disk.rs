@@ -15,7 +15,7 @@ use hdrhistogram::Histogram;
 use rustix::fs::statfs;
 use serde::Serialize;
 
-use super::report::in_words;
+use super::point::in_words;
 use crate::failed::Failed;
 
 /// What is written at once, in bytes.

@@ -178,8 +178,7 @@ impl Sampler {
     fn add(&mut self, sample: Sample) {
         self.samples.push(sample);
         if self.samples.len() > STEPS as usize + 1 {
-            let mut number = 0..;
-            self.samples.retain(|_| number.next().is_some_and(|number: u32| number % 2 == 0));
+            self.samples = self.samples.iter().step_by(2).copied().collect();
             self.every *= 2;
         }
     }

@@ -7,7 +7,7 @@ use super::growth::Watched;
 use super::measure::{Effort, Target};
 use super::noop::NoOpServer;
 use super::own::Ground;
-use super::report::Point;
+use super::point::Point;
 use super::workload::Workload;
 use super::{bar, point};
 use crate::failed::Failed;

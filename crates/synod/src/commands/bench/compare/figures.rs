@@ -5,7 +5,7 @@
 
 use serde::{Serialize, Serializer};
 
-use super::super::report::Point;
+use super::super::point::Point;
 use super::super::workload::Workload;
 
 /// The middle of some values, and how far they lie apart.

@@ -14,7 +14,7 @@ use super::super::course::Extent;
 use super::super::growth::Watched;
 use super::super::measure::Target;
 use super::super::own::Servers;
-use super::super::report::Point;
+use super::super::point::Point;
 use super::super::workload::Workload;
 use super::Args;
 use crate::cluster::Cluster;

@@ -9,7 +9,7 @@ use tokio::process::Command;
 
 use super::super::disk::Sync;
 use super::super::machine::Machine as Allows;
-use super::super::report::in_words;
+use super::super::point::in_words;
 use crate::failed::Failed;
 use crate::output::go;
 

@@ -2,7 +2,7 @@
 
 use serde::Serialize;
 
-use super::super::report::in_words;
+use super::super::point::in_words;
 use super::super::workload::Workload;
 use super::Args;
 use super::figures::{Both, Compared, Figure, Played, Spread, Work};

@@ -4,7 +4,7 @@ use std::path::Path;
 
 use super::super::measure::Effort;
 use super::super::own::{Ground, Servers};
-use super::super::report::{Point, in_words};
+use super::super::point::{Point, in_words};
 use super::super::workload::Workload;
 use super::super::{bar, fill, point};
 use super::args::READS;

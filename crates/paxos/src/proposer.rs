@@ -189,6 +189,14 @@ impl Flight {
         self.configuration.has_majority(&self.accepted)
     }
 
+    /// Would it be chosen if this node accepted it?
+    fn lacks_only(&self, node: NodeId) -> bool {
+        let Some(incarnation) = self.configuration.incarnation(node) else { return false };
+        let counted = self.accepted.iter().filter(|voter| self.configuration.contains(**voter)).count();
+        !self.accepted.contains(&VoterId { node, incarnation })
+            && counted + 1 >= self.configuration.majority()
+    }
+
     /// Does a client of this node wait for it, as far as one can tell?
     fn is_awaited_by(&self, node: NodeId) -> bool {
         self.origins.as_ref().is_none_or(|origins| origins.contains(&node))
@@ -260,6 +268,12 @@ impl Proposer {
     /// How many slots are proposed and not known chosen.
     pub fn in_flight(&self) -> usize {
         self.reign.as_ref().map_or(0, |reign| reign.flights.values().filter(|f| !f.is_chosen()).count())
+    }
+
+    /// Is there a slot that the acceptor beside it alone can still make chosen at once, all other votes being there?
+    pub fn awaits_own_vote(&self) -> bool {
+        let flights = self.reign.iter().flat_map(|reign| reign.flights.values());
+        flights.filter(|flight| !flight.is_chosen()).any(|flight| flight.lacks_only(self.node))
     }
 
     /// The bytes of their values.

@@ -24,6 +24,7 @@ use synod_paxos::leadership::{self, Leadership};
 use synod_paxos::membership::Membership;
 use synod_paxos::message::{Chosen, Message, Outgoing, Progress};
 use synod_paxos::mutants::{Mutant, is};
+use synod_paxos::proposer::Proposer;
 use synod_paxos::reader::{self, Reader, Ticket};
 use synod_paxos::types::{Ballot, NodeId, Prefix, Time};
 use tokio::sync::oneshot;
@@ -65,6 +66,8 @@ pub(crate) struct Core {
     announced: Option<Chosen>,
     /// Somebody here waits until more is applied.
     eager: bool,
+    /// What is put in quietly calls this core: somebody here waits, or a vote of the acceptor beside it decides.
+    attentive: bool,
     /// The highest trim point that any other acceptor has told.
     trimmed_elsewhere: Prefix,
     /// How far this replica had applied when that last changed.
@@ -96,6 +99,7 @@ impl Core {
             front_leader: None,
             announced: None,
             eager: false,
+            attentive: false,
             trimmed_elsewhere: Prefix::EMPTY,
             moved: (Prefix::EMPTY, Time::default()),
             chance: ChaCha8Rng::seed_from_u64(shared.host.random()),
@@ -147,16 +151,19 @@ impl Core {
         self.say_whether_eager();
     }
 
-    /// That more is applied is worth a turn of its own if a read waits for it, or commands for the window.
+    /// That more is applied is worth a turn of its own if a read waits for it, or commands for the window; that the
+    /// acceptor here has accepted something, if that decides it.
     fn say_whether_eager(&mut self) {
+        let proposer = self.leadership.as_ref().map(Leadership::proposer);
         let reads = self.reader.as_ref().is_some_and(Reader::waiting);
-        let commands = self.leadership.as_ref().is_some_and(|leadership| leadership.proposer().queued() > 0);
+        let commands = proposer.is_some_and(|proposer| proposer.queued() > 0);
         let eager = reads || commands || self.stopping.is_some();
-        if std::mem::replace(&mut self.eager, eager) != eager {
-            self.shared.core.set_eager(eager);
-            if eager {
-                self.shared.call_learner();
-            }
+        if !std::mem::replace(&mut self.eager, eager) && eager {
+            self.shared.call_learner();
+        }
+        let attentive = eager || proposer.is_some_and(Proposer::awaits_own_vote);
+        if std::mem::replace(&mut self.attentive, attentive) != attentive {
+            self.shared.core.set_eager(attentive);
         }
     }
 

@@ -318,7 +318,10 @@ impl Shared {
             links.send_all(&others);
         }
         if !local.is_empty() {
-            self.core.push(CoreInput::Local(local.into_iter().map(|it| it.message).collect()));
+            // One's own vote seldom is the last, and can lie until it is or another comes.
+            let quietly = local.iter().all(|it| matches!(it.message, Message::Accepted { .. }));
+            let local = CoreInput::Local(local.into_iter().map(|it| it.message).collect());
+            if quietly { self.core.push_quietly(local) } else { self.core.push(local) }
         }
     }
 

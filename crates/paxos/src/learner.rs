@@ -56,7 +56,7 @@ pub struct Options {
 impl Default for Options {
     fn default() -> Options {
         Options {
-            log_bytes: 32 << 20,
+            log_bytes: 24 << 20,
             ahead_slots: 1024,
             ahead_bytes: 64 << 20,
             answer_bytes: 1 << 20,

@@ -39,9 +39,9 @@ use crate::trace::{Recorder, TraceError, What};
 /// busy, little enough that a change of the configuration comes soon.
 const WINDOW: u64 = 64;
 
-/// A checkpoint is due after so many bytes of log. Less than a learner keeps of the log for others (32 MiB): an acceptor that
+/// A checkpoint is due after so many bytes of log. Half of what a learner keeps of the log for others: an acceptor that
 /// is not asked has nothing of its own behind its checkpoint, and shall not need the whole state of another after a start.
-const CHECKPOINT_BYTES: u64 = 16 << 20;
+const CHECKPOINT_BYTES: u64 = 12 << 20;
 
 /// The size of one segment of the log, in bytes.
 const SEGMENT_BYTES: u64 = 16 << 20;

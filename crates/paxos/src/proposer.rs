@@ -23,6 +23,7 @@
 //! from. Whether, when and why to campaign is for [`crate::election`] to say.
 
 mod asking;
+mod reign;
 mod telling;
 
 use crate::membership::{Configuration, Configurations};
@@ -31,6 +32,7 @@ use crate::mutants::{Mutant, is};
 use crate::types::{Ballot, Generation, NodeId, Prefix, Slot, Time, VoterId};
 use crate::value::{Command, Value};
 use asking::Asking;
+use reign::{Flight, Jump, Promise, Reign};
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::time::Duration;
 use telling::{How, Telling};
@@ -112,109 +114,6 @@ pub struct Proposer {
     /// Who accepted anything in a slot, in whatever ballot: what a mutant counts.
     #[cfg(feature = "mutants")]
     stale: BTreeMap<Slot, BTreeSet<VoterId>>,
-}
-
-/// One ballot of this proposer, from its Prepare until it is given up.
-#[derive(Clone, Debug, PartialEq, Eq, Hash)]
-struct Reign {
-    ballot: Ballot,
-    /// When the last part of a promise came in; at first, when phase 1 began.
-    heard: Time,
-    /// The first slot that this ballot proposes.
-    from: Slot,
-    promises: BTreeMap<VoterId, Promise>,
-    /// When each node was last asked to promise, and how often in vain.
-    asked: BTreeMap<NodeId, (Time, u32)>,
-    /// The next slot to propose.
-    next: Slot,
-    /// Proposed, and not learned here yet, or not told to everybody. Kept that long even when chosen: nobody else
-    /// may have heard it.
-    flights: BTreeMap<Slot, Flight>,
-    /// Every slot from `from` up to here is chosen in this ballot.
-    chosen: Prefix,
-    /// What of `chosen` the learners were told.
-    telling: Telling,
-    /// The slots that were jumped over, because too few of those who had promised remembered them. They lie behind
-    /// what is learned here.
-    jumped: Option<Jump>,
-    leads: bool,
-}
-
-/// Slots that a ballot jumped over and this replica has not learned yet.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-struct Jump {
-    from: Slot,
-    upto: Prefix,
-}
-
-impl Jump {
-    /// What is left of it once everything in `learned` is here.
-    fn behind(self, learned: Prefix) -> Option<Jump> {
-        (learned < self.upto).then(|| Jump { from: self.from.max(learned.next()), ..self })
-    }
-}
-
-/// What one acceptor answered to this ballot's Prepare.
-#[derive(Clone, Debug, PartialEq, Eq, Hash)]
-struct Promise {
-    /// The first slot the answer covers.
-    from: Slot,
-    /// Where the next part of the answer begins; none when it is complete. Only then does it count.
-    rest: Option<Slot>,
-    trimmed: Prefix,
-    accepted: BTreeMap<Slot, (Ballot, Value)>,
-}
-
-/// A proposal under way.
-#[derive(Clone, Debug, PartialEq, Eq, Hash)]
-struct Flight {
-    value: Value,
-    /// Who votes in this slot: fixed for ever, hence kept with it.
-    configuration: Configuration,
-    accepted: BTreeSet<VoterId>,
-    sent: Time,
-    /// Who was sent the proposal.
-    asked: BTreeSet<NodeId>,
-    /// Are these all who vote?
-    asked_all: bool,
-    /// Whose commands are in it; none if nobody knows.
-    origins: Option<BTreeSet<NodeId>>,
-}
-
-impl Flight {
-    fn is_chosen(&self) -> bool {
-        if is(Mutant::MinorityChooses) {
-            return self.accepted.len() >= self.configuration.len() / 2;
-        }
-        self.configuration.has_majority(&self.accepted)
-    }
-
-    /// Would it be chosen if this node accepted it?
-    fn lacks_only(&self, node: NodeId) -> bool {
-        let Some(incarnation) = self.configuration.incarnation(node) else { return false };
-        let counted = self.accepted.iter().filter(|voter| self.configuration.contains(**voter)).count();
-        !self.accepted.contains(&VoterId { node, incarnation })
-            && counted + 1 >= self.configuration.majority()
-    }
-
-    /// Does a client of this node wait for it, as far as one can tell?
-    fn is_awaited_by(&self, node: NodeId) -> bool {
-        self.origins.as_ref().is_none_or(|origins| origins.contains(&node))
-    }
-
-    /// Is an answer of this node still to come, as far as one can tell?
-    fn awaits(&self, node: NodeId) -> bool {
-        self.asked.contains(&node) && !self.accepted.iter().any(|voter| voter.node == node)
-    }
-
-    /// The proposal goes to everybody else who votes, too: those are returned.
-    fn ask_others(&mut self) -> Vec<NodeId> {
-        self.asked_all = true;
-        let voters = self.configuration.voters().map(|voter| voter.node);
-        let others: Vec<NodeId> = voters.filter(|node| !self.asked.contains(node)).collect();
-        self.asked.extend(&others);
-        others
-    }
 }
 
 impl Proposer {
@@ -373,44 +272,6 @@ impl Proposer {
         self.decide = self.decide.max(Prefix::through(slot));
     }
 
-    /// A reader of `node` has asked how far this replica has accepted, and waits to learn that much; or what another
-    /// one has accepted by the time it is asked, which may be a little more.
-    pub fn on_reader(&mut self, node: NodeId) {
-        let ahead = self.options.depth as u64;
-        if let Some(reign) = self.reign.as_mut() {
-            let proposed = Prefix::before(reign.next).0;
-            reign.telling.on_reader(node, Prefix(proposed.saturating_add(ahead)));
-        }
-    }
-
-    /// A connection broke. If acceptances were to come through it, others are asked.
-    pub fn on_disconnected(&mut self, node: NodeId) -> Vec<Effect> {
-        if self.asking.counts_on(node) {
-            self.asking.on_late();
-        }
-        // Those under way may count on others than the next ones would.
-        self.ask_others(|flight| flight.awaits(node))
-    }
-
-    /// Sends the proposals that are `due`, and not accepted, to those who were not asked yet.
-    fn ask_others(&mut self, due: impl Fn(&Flight) -> bool) -> Vec<Effect> {
-        let chosen = self.word();
-        let Some(reign) = self.reign.as_mut() else { return Vec::new() };
-        let mut effects = Vec::new();
-        for (&slot, flight) in &mut reign.flights {
-            if flight.asked_all || flight.is_chosen() || !due(flight) {
-                continue;
-            }
-            let (to, value) = (flight.ask_others(), flight.value.clone());
-            if to.is_empty() {
-                continue; // these few are all there are
-            }
-            let message = Message::Accept { ballot: reign.ballot, slot, value, chosen };
-            effects.push(Effect::Send { to, message });
-        }
-        effects
-    }
-
     /// An answer to phase 1. Counts only for the present ballot (PMS-17), only once it is whole (PMS-32).
     #[allow(clippy::too_many_arguments)] // the fields of one message
     pub fn on_promise(
@@ -507,45 +368,6 @@ impl Proposer {
         }
         while let Some(proposed) = self.propose_next(now) {
             effects.extend(proposed);
-        }
-        effects
-    }
-
-    /// Tells everybody what is chosen, as one should before one gives up leading: the next leader would have to
-    /// find it out.
-    pub fn tell_all(&mut self) -> Vec<Effect> {
-        self.tell(true)
-    }
-
-    /// Tells learners what is chosen and they do not know yet: `all` of them, or those that wait for it.
-    fn tell(&mut self, all: bool) -> Vec<Effect> {
-        let Some(reign) = self.reign.as_mut() else { return Vec::new() };
-        let mut groups: BTreeMap<How, Vec<NodeId>> = BTreeMap::new();
-        // This replica may have been removed; but what is learned here moves the window on.
-        let here = (!self.members.contains(&self.node)).then_some(&self.node);
-        for &node in self.members.iter().chain(here) {
-            let now = all || node == self.node || reign.is_awaited_by(node) || self.options.hedge.is_none();
-            if let Some(how) = reign.untold(node).filter(|_| now) {
-                groups.entry(how).or_default().push(node);
-                reign.telling.on_told(node, reign.chosen);
-            }
-        }
-        if let Some(told) = self.members.iter().map(|&node| reign.telling.told(node)).min() {
-            reign.telling.raise(told);
-        }
-        let mut effects = Vec::new();
-        for (how, to) in groups {
-            match how {
-                How::Word => {
-                    let word = Chosen { ballot: reign.ballot, from: reign.from, upto: reign.chosen };
-                    effects.push(Effect::Send { to, message: Message::Chosen(word) });
-                }
-                How::Values(from) => {
-                    let lessons = reign.lessons(from, self.options.batch_bytes);
-                    effects
-                        .extend(lessons.into_iter().map(|message| Effect::Send { to: to.clone(), message }));
-                }
-            }
         }
         effects
     }
@@ -725,101 +547,5 @@ impl Proposer {
             effects.push(Effect::Send { to: nodes.into_iter().collect(), message });
         }
         effects
-    }
-}
-
-/// What the promises of a majority say about one slot.
-struct Promised<'a> {
-    /// The value of the highest-ballot acceptance.
-    found: Option<&'a Value>,
-    /// How far too few of them remember; empty if enough do.
-    trimmed: Prefix,
-    /// There are voters that have not promised yet.
-    missing: bool,
-    /// The last slot in which anything was accepted.
-    last: Option<Slot>,
-}
-
-impl Reign {
-    /// Moves the chosen prefix on. A slot enters it after all below it, so that it has no hole.
-    fn count(&mut self) {
-        while self.flights.get(&self.chosen.next()).is_some_and(Flight::is_chosen) {
-            self.chosen = Prefix::through(self.chosen.next());
-        }
-    }
-
-    /// How to tell `node` what is chosen; none if it was told everything.
-    fn untold(&self, node: NodeId) -> Option<How> {
-        let first = self.telling.told(node).next();
-        if !self.chosen.contains(first) {
-            return None;
-        }
-        let mut here = 0;
-        let mut has_all = true;
-        for (_, flight) in self.flights.range(first..self.chosen.next()) {
-            here += 1;
-            has_all &= flight.asked.contains(&node);
-        }
-        // What is not here any more it must fetch.
-        let complete = here == self.chosen.next().0 - first.0;
-        Some(if complete && !has_all { How::Values(first) } else { How::Word })
-    }
-
-    /// Does somebody at `node` wait for what it was not told?
-    fn is_awaited_by(&self, node: NodeId) -> bool {
-        let first = self.telling.told(node).next();
-        if !self.chosen.contains(first) {
-            return false;
-        }
-        let mut untold = self.flights.range(first..self.chosen.next());
-        self.telling.reader_waits(node) || untold.any(|(_, flight)| flight.is_awaited_by(node))
-    }
-
-    /// The chosen values from `first` on, in messages of about so many bytes.
-    fn lessons(&self, first: Slot, message_bytes: usize) -> Vec<Message> {
-        let ballot = self.ballot;
-        let mut messages = Vec::new();
-        let (mut from, mut bytes, mut values) = (first, 0, Vec::new());
-        for (&slot, flight) in self.flights.range(first..self.chosen.next()) {
-            if bytes + flight.value.len() > message_bytes && !values.is_empty() {
-                messages.push(Message::Learn { ballot, from, values: std::mem::take(&mut values) });
-                (from, bytes) = (slot, 0);
-            }
-            bytes += flight.value.len();
-            values.push(flight.value.clone());
-        }
-        messages.push(Message::Learn { ballot, from, values });
-        messages
-    }
-
-    /// What a majority of `configuration` promised about `slot`; none without a majority. Only voters of
-    /// that very slot are listened to (rule R2).
-    fn promised_for(&self, slot: Slot, configuration: &Configuration) -> Option<Promised<'_>> {
-        let counted = |voter: &VoterId, promise: &Promise| {
-            configuration.contains(*voter) && promise.rest.is_none() && promise.from <= slot
-        };
-        let promises: Vec<&Promise> =
-            self.promises.iter().filter(|(voter, promise)| counted(voter, promise)).map(|(_, p)| p).collect();
-        if promises.len() + usize::from(is(Mutant::MinorityPromises)) < configuration.majority() {
-            return None;
-        }
-        // Who trimmed the slot has nothing to say of it. That matters only if those who have not are too few: if
-        // they are a majority themselves, they know what may be proposed (P2c), though somebody else forgot.
-        let remembering = promises.iter().filter(|promise| !promise.trimmed.contains(slot));
-        let trimmed = match remembering.clone().count() >= configuration.majority() {
-            true => Prefix::EMPTY,
-            false => promises.iter().map(|promise| promise.trimmed).max().unwrap_or_default(),
-        };
-        let acceptances = remembering.filter_map(|promise| promise.accepted.get(&slot));
-        Some(Promised {
-            found: if is(Mutant::HighestValueWins) {
-                acceptances.map(|(_, value)| value).max_by_key(|value| value.len())
-            } else {
-                acceptances.max_by_key(|(ballot, _)| *ballot).map(|(_, value)| value)
-            },
-            trimmed,
-            missing: promises.len() < configuration.len(),
-            last: promises.iter().filter_map(|p| p.accepted.last_key_value()).map(|(&slot, _)| slot).max(),
-        })
     }
 }

@@ -14,7 +14,10 @@
 //!
 //! Now and then a slot is asked of everybody all the same, so that the majority is always one of the fastest.
 
+use super::reign::Flight;
+use super::{Effect, Proposer};
 use crate::membership::Configuration;
+use crate::message::Message;
 use crate::types::{NodeId, Time, VoterId};
 use std::collections::BTreeSet;
 use std::time::Duration;
@@ -55,6 +58,36 @@ impl Asking {
     /// Is an answer of this node being counted on?
     pub(super) fn counts_on(&self, node: NodeId) -> bool {
         self.swift.iter().flatten().any(|voter| voter.node == node)
+    }
+}
+
+impl Proposer {
+    /// A connection broke. If acceptances were to come through it, others are asked.
+    pub fn on_disconnected(&mut self, node: NodeId) -> Vec<Effect> {
+        if self.asking.counts_on(node) {
+            self.asking.on_late();
+        }
+        // Those under way may count on others than the next ones would.
+        self.ask_others(|flight| flight.awaits(node))
+    }
+
+    /// Sends the proposals that are `due`, and not accepted, to those who were not asked yet.
+    pub(super) fn ask_others(&mut self, due: impl Fn(&Flight) -> bool) -> Vec<Effect> {
+        let chosen = self.word();
+        let Some(reign) = self.reign.as_mut() else { return Vec::new() };
+        let mut effects = Vec::new();
+        for (&slot, flight) in &mut reign.flights {
+            if flight.asked_all || flight.is_chosen() || !due(flight) {
+                continue;
+            }
+            let (to, value) = (flight.ask_others(), flight.value.clone());
+            if to.is_empty() {
+                continue; // these few are all there are
+            }
+            let message = Message::Accept { ballot: reign.ballot, slot, value, chosen };
+            effects.push(Effect::Send { to, message });
+        }
+        effects
     }
 }
 

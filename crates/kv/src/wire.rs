@@ -96,20 +96,15 @@ pub(crate) struct Reader(pub(crate) Bytes);
 
 impl Reader {
     pub(crate) fn byte(&mut self) -> Result<u8, DecodeError> {
-        if self.0.is_empty() {
-            return Err(DecodeError::Truncated);
-        }
-        Ok(self.0.get_u8())
+        self.scan(Scan::byte)
     }
 
     pub(crate) fn number(&mut self) -> Result<u64, DecodeError> {
-        let (number, length) = peek_number(&self.0)?;
-        self.0.advance(length);
-        Ok(number)
+        self.scan(Scan::number)
     }
 
     pub(crate) fn signed(&mut self) -> Result<i64, DecodeError> {
-        self.number().map(unzigzag)
+        self.scan(Scan::signed)
     }
 
     pub(crate) fn string(&mut self) -> Result<Bytes, DecodeError> {
@@ -125,19 +120,23 @@ impl Reader {
     }
 
     pub(crate) fn option(&mut self) -> Result<Option<u64>, DecodeError> {
-        match self.byte()? {
-            0 => Ok(None),
-            1 => self.number().map(Some),
-            tag => Err(DecodeError::UnknownTag { what: "option", tag }),
-        }
+        self.scan(Scan::option)
     }
 
     /// Everything must have been read.
     pub(crate) fn finish(self) -> Result<(), DecodeError> {
-        match self.0.len() {
-            0 => Ok(()),
-            left => Err(DecodeError::TrailingBytes(left)),
-        }
+        Scan(&self.0).finish()
+    }
+
+    fn scan<T>(
+        &mut self,
+        read: impl FnOnce(&mut Scan<'_>) -> Result<T, DecodeError>,
+    ) -> Result<T, DecodeError> {
+        let mut scan = Scan(&self.0);
+        let found = read(&mut scan)?;
+        let left = scan.0.len();
+        self.0.advance(self.0.len() - left);
+        Ok(found)
     }
 }
 

@@ -96,7 +96,7 @@ fn every_kind_of_message_comes_back_as_it_went_out() {
         kinds.insert(pb::PeerMessage::decode(bytes.clone()).unwrap().kind.map(|kind| tag(&kind)).unwrap());
         assert_eq!(decode(bytes), Ok(message));
     }
-    assert_eq!(kinds, (1..=20).collect());
+    assert_eq!(kinds, (1..=21).collect());
 }
 
 fn tag(kind: &Kind) -> u64 {

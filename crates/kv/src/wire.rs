@@ -96,15 +96,15 @@ pub(crate) struct Reader(pub(crate) Bytes);
 
 impl Reader {
     pub(crate) fn byte(&mut self) -> Result<u8, DecodeError> {
-        self.scan(Scan::byte)
+        self.scan(|scan| scan.byte())
     }
 
     pub(crate) fn number(&mut self) -> Result<u64, DecodeError> {
-        self.scan(Scan::number)
+        self.scan(|scan| scan.number())
     }
 
     pub(crate) fn signed(&mut self) -> Result<i64, DecodeError> {
-        self.scan(Scan::signed)
+        self.scan(|scan| scan.signed())
     }
 
     pub(crate) fn string(&mut self) -> Result<Bytes, DecodeError> {
@@ -120,7 +120,7 @@ impl Reader {
     }
 
     pub(crate) fn option(&mut self) -> Result<Option<u64>, DecodeError> {
-        self.scan(Scan::option)
+        self.scan(|scan| scan.option())
     }
 
     /// Everything must have been read.

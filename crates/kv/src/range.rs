@@ -143,8 +143,12 @@ impl<'v, 'r> Selection<'v, 'r> {
             Found::Here(kv) if self.waiting.is_empty() => self.admit(Pair::Here(kv)),
             found => {
                 self.waiting.push(found);
-                // One more than may be in the answer tells whether there are more.
-                let wanted = (self.limit - self.found.len().min(self.limit)).saturating_add(1);
+                // One more than may be in the answer tells whether there are more; but all are looked at where the
+                // answer is put in another order.
+                let wanted = match self.in_key_order {
+                    true => (self.limit - self.found.len().min(self.limit)).saturating_add(1),
+                    false => usize::MAX,
+                };
                 if self.waiting.len() >= wanted.min(LOOKED_UP_AT_ONCE) {
                     self.look_up()?;
                 }

@@ -196,9 +196,11 @@ fn missing(position: Position) -> Unreadable {
 pub struct Retired(Vector<HotBlock>);
 
 impl Retired {
-    /// Lets go of about `changes` of them. True if there are more.
+    /// Lets go of about `changes` of them, or of more if there are very many: they must not come faster than they go.
+    /// True if there are more.
     pub fn let_go(&mut self, changes: usize) -> bool {
-        for _ in 0..changes.div_ceil(BLOCK) {
+        let blocks = changes.div_ceil(BLOCK).max(self.0.len() / 256);
+        for _ in 0..blocks {
             self.0.pop_front();
         }
         !self.0.is_empty()

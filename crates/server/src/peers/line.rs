@@ -24,6 +24,10 @@ use tokio::net::TcpStream;
 use super::peer::Peer;
 use super::queue::Lane;
 
+/// How often whoever carries looks whether others brought more meanwhile. Then it is for the task: the acceptor has
+/// its disk to see to, and the task shares a thread with the core.
+const ROUNDS: usize = 4;
+
 /// A stream that the other side has welcomed, and the connection under it.
 pub(super) struct Line {
     ends: Mutex<Ends>,
@@ -138,7 +142,7 @@ impl Line {
 impl Ends {
     fn poll(&mut self, waker: &Waker) -> Poll<Result<(), h2::Error>> {
         let mut cx = Context::from_waker(waker);
-        loop {
+        for _ in 0..ROUNDS {
             self.bell.busy.store(true, Ordering::SeqCst);
             let filled = self.fill();
             self.bell.busy.store(false, Ordering::SeqCst);
@@ -151,6 +155,8 @@ impl Ends {
                 return Poll::Pending;
             }
         }
+        self.bell.task.wake_by_ref();
+        Poll::Pending
     }
 
     /// Moves frames from the queue to the connection's own buffer while that is not full.

@@ -40,6 +40,8 @@ pub(crate) struct Checkpointer {
     writer: Option<Writer>,
     /// Whether old versions could be read so far.
     alarm: Alarm,
+    /// Are there other servers, to fetch a checkpoint from?
+    others: bool,
     /// Why no more checkpoints are written in this life.
     broken: bool,
 }
@@ -51,17 +53,21 @@ struct Writer {
 }
 
 impl Checkpointer {
-    /// Reads what is on disk. A checkpoint that is damaged is thrown away: the peers have better ones.
+    /// Reads what is on disk. A checkpoint that is damaged is thrown away if there are peers: they have better ones.
     pub(crate) fn open(shared: &Shared, forget: bool) -> Result<(Checkpointer, Loaded), String> {
         let disk = shared.home.disk();
         let slack = shared.config.checkpoint_bytes;
         let alarm = Alarm::default();
+        let others = shared.config.plan.nodes().count() > 1;
         let reset = || Files::reset(shared.home.disk(), slack, &alarm).map_err(|error| error.to_string());
         let (files, loaded) = if forget {
             (reset()?, None)
         } else {
             match Files::open(disk, slack, &alarm) {
                 Ok(opened) => opened,
+                Err(error) if error.is_damage() && !others => {
+                    return Err(format!("{error}; no other server has one: see the runbook"));
+                }
                 Err(error) if error.is_damage() => {
                     tracing::error!(%error, "the checkpoint is damaged: another will be fetched");
                     (reset()?, None)
@@ -79,7 +85,7 @@ impl Checkpointer {
                 Loaded { state, durable: Prefix::EMPTY }
             }
         };
-        Ok((Checkpointer { files: Some(files), writer: None, alarm, broken: false }, loaded))
+        Ok((Checkpointer { files: Some(files), writer: None, alarm, others, broken: false }, loaded))
     }
 
     /// Is one being written?
@@ -113,11 +119,11 @@ impl Checkpointer {
     }
 
     /// What was written, if a checkpoint was just completed. An error if none can be written any more in this life,
-    /// or old versions in one cannot be read: another life may open the files afresh, or find that they are damaged.
+    /// or old versions in one are damaged: another life may open the files afresh, or fetch others.
     pub(crate) fn poll(&mut self) -> Result<Option<Written>, String> {
-        if let Some(why) = self.alarm.raised() {
+        if let Some(why) = self.alarm.raised().filter(|_| self.others) {
             return Err(format!(
-                "an old version of a key could not be read, so all of them are read again: {why}"
+                "an old version of a key is damaged, so another checkpoint is needed: {why}"
             ));
         }
         if self.broken {

@@ -174,7 +174,12 @@ impl Core {
                     self.dispatch(from, message);
                 }
             }
-            CoreInput::Local(messages) => self.local.extend(messages),
+            // At once, like what comes from others: the first majority to accept is remembered.
+            CoreInput::Local(messages) => {
+                for message in messages {
+                    self.dispatch(self.shared.node, message);
+                }
+            }
             CoreInput::Connected(node) => {
                 tracing::info!(peer = %node, "connected");
                 if self.leader.is_some_and(|ballot| ballot.node == node) {
@@ -354,6 +359,7 @@ impl Core {
                         leadership::Effect::Leads(ballot) => {
                             self.shared.observe(&Observation::Leads { ballot, begins: true });
                             self.tell_front(ballot);
+                            self.shared.core.wake(); // what the front holds back goes to the new leader
                             self.shared.event(
                                 "leader",
                                 format!("leads with ballot {}", self.shared.config.show(ballot)),

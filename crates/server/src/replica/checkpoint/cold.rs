@@ -1,8 +1,8 @@
 //! Reading old versions of keys from the runs that hold them.
 //!
 //! The store asks for a block, in whatever thread somebody looks at it. If the block cannot be had, that one look
-//! fails, and the alarm is raised: the learner ends its life, and the next one reads the whole checkpoint. If it is
-//! damaged it is thrown away then, and another one fetched, as after any start.
+//! fails, and may succeed later. If it is damaged, that will not: then the alarm is raised, the learner ends its life,
+//! and the next one reads the whole checkpoint, throws it away, and fetches another one, as after any start.
 
 use bytes::Bytes;
 use std::io;
@@ -10,7 +10,7 @@ use std::sync::{Arc, OnceLock};
 use synod_kv::{ReadBlocks, Unreadable};
 use synod_storage::checkpoint::{CheckpointError, RunBlocks};
 
-/// Why a block could not be read, once one could not. Clones are the same alarm.
+/// Why a block is not what was written, once one was not. Clones are the same alarm.
 #[derive(Clone, Default)]
 pub(super) struct Alarm(Arc<OnceLock<String>>);
 
@@ -30,8 +30,11 @@ impl ReadBlocks for ColdRun {
     fn read(&self, number: u32) -> Result<Bytes, Unreadable> {
         self.blocks.read(number.into()).map_err(|error| {
             let why = error.to_string();
+            if !error.is_damage() {
+                return Unreadable::Failed { why };
+            }
             let _ = self.alarm.0.set(why.clone()); // the first reason will do
-            if error.is_damage() { Unreadable::Damaged { why } } else { Unreadable::Failed { why } }
+            Unreadable::Damaged { why }
         })
     }
 }

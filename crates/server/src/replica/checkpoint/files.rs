@@ -13,7 +13,7 @@ use synod_storage::checkpoint::{CheckpointError, CheckpointStore, Manifest, RunM
 use synod_storage::disk::SharedDisk;
 
 /// A checkpoint has no more runs than this: each is an open file, and some bytes of the manifest.
-pub(super) const MAX_RUNS: usize = 256;
+pub(super) const MAX_RUNS: usize = 64;
 
 /// The files, and what the checkpoint in them consists of.
 pub(super) struct Files {

@@ -3,8 +3,8 @@
 //! A learner hears the proposals that its replica is asked to accept, because each Accept is handed to it as well as
 //! to the acceptor beside it. Of the others it is told when they are chosen.
 //! It believes a proposal chosen only on a leader's word for the very ballot it came in, or a lower one (see
-//! [`Chosen`] for why that is sound), or when a leader or another learner vouches for the value itself (2.3). It may learn in any
-//! order, but releases slot after slot (PMS-35).
+//! [`Chosen`] for why that is sound), or when a leader or another learner vouches for the value itself (2.3). It may
+//! learn in any order, but releases slot after slot (PMS-35).
 //!
 //! What it misses it fetches from any other learner: values while that one has them, a checkpoint when not.
 //! No acceptor is asked, because what an acceptor accepted need not be chosen (PMS-20).

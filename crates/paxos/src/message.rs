@@ -94,7 +94,7 @@ pub enum Message {
         /// The one promised.
         promised: Ballot,
     },
-    /// Leader to learners, when no Accept is about to carry it (2.3).
+    /// Leader to learners that have the proposals: where somebody waits, or when no Accept carried it (2.3).
     Chosen(Chosen),
     /// Leader to learners whose acceptors it did not ask (2.3): "these values were chosen in `ballot`."
     Learn {

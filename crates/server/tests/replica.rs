@@ -90,9 +90,17 @@ impl Cluster {
     }
 
     /// Waits until `what` holds; fails when it never does.
-    async fn until(&self, what: &str, mut holds: impl FnMut(&Cluster) -> bool) {
+    async fn until(&self, what: &str, holds: impl Fn(&Cluster) -> bool) {
+        self.eventually(what, async |cluster| holds(cluster).then_some(())).await;
+    }
+
+    /// Looks again and again until it finds `what`; fails when it never does.
+    async fn eventually<T>(&self, what: &str, find: impl AsyncFn(&Cluster) -> Option<T>) -> T {
         let deadline = tokio::time::Instant::now() + PATIENCE;
-        while !holds(self) {
+        loop {
+            if let Some(found) = find(self).await {
+                return found;
+            }
             assert!(tokio::time::Instant::now() < deadline, "never came true: {what}");
             tokio::time::sleep(Duration::from_millis(10)).await;
         }
@@ -163,6 +171,21 @@ fn runs_on_disk(cluster: &Cluster, i: usize) -> Vec<PathBuf> {
     paths.filter(|path| path.extension().is_some_and(|extension| extension == "run")).collect()
 }
 
+/// Damages what the runs of a server hold, in place: they are the files that it has open.
+fn rot_runs(cluster: &Cluster, i: usize) {
+    for run in runs_on_disk(cluster, i) {
+        let mut bytes = std::fs::read(&run).expect("a run");
+        bytes.iter_mut().skip(300).step_by(900).for_each(|byte| *byte ^= 1);
+        let mut file = std::fs::OpenOptions::new().write(true).open(&run).expect("it is there");
+        file.write_all(&bytes).expect("rot");
+    }
+}
+
+fn learner_restarts(cluster: &Cluster, i: usize) -> u64 {
+    let status = cluster.at(i).status();
+    status.roles.iter().filter(|role| role.role == Role::Learner).map(|role| role.restarts).sum()
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn d2_old_versions_that_rotted_are_an_error_and_then_fetched_from_another_replica() {
     let cluster = Cluster::start(3, true).await;
@@ -172,52 +195,58 @@ async fn d2_old_versions_that_rotted_are_an_error_and_then_fetched_from_another_
     let first = RangeRequest { revision: Some(Revision(2)), ..RangeRequest::new(KeyRange::single("key")) };
     let waits = |store: &Store| (store.may_wait(&first), store.snapshot());
     let look = || cluster.at(1).read(Consistency::Linearizable, waits);
-    let deadline = tokio::time::Instant::now() + PATIENCE;
-    let snapshot = loop {
-        let (is_cold, snapshot) = look().await.expect("a read is answered");
-        if is_cold {
-            break snapshot;
-        }
-        assert!(tokio::time::Instant::now() < deadline, "it never went out of memory");
-        tokio::time::sleep(Duration::from_millis(10)).await;
-    };
+    let snapshot = cluster
+        .eventually("it goes out of memory", async |_| {
+            let (is_cold, snapshot) = look().await.expect("a read is answered");
+            is_cold.then_some(snapshot)
+        })
+        .await;
     let value = |found: RangeResponse| String::from_utf8_lossy(&found.kvs[0].value).into_owned();
     assert_eq!(
         value(snapshot.range(&first).expect("its disk is well").expect("valid")),
         format!("{:01000}", 0)
     );
 
-    for run in runs_on_disk(&cluster, 1) {
-        let mut bytes = std::fs::read(&run).expect("a run");
-        bytes.iter_mut().skip(300).step_by(900).for_each(|byte| *byte ^= 1);
-        // In place: it is the file that the server has open.
-        std::fs::OpenOptions::new()
-            .write(true)
-            .open(&run)
-            .and_then(|mut file| file.write_all(&bytes))
-            .expect("rot");
-    }
+    rot_runs(&cluster, 1);
     let error = snapshot.range(&first).expect_err("it is not what was written");
     assert!(matches!(error, Unreadable::Damaged { .. }), "{error}");
     drop(snapshot);
 
-    let restarts = |c: &Cluster| {
-        let status = c.at(1).status();
-        status.roles.iter().filter(|role| role.role == Role::Learner).map(|role| role.restarts).sum::<u64>()
-    };
-    cluster.until("the learner begins anew", |c| restarts(c) > 0).await;
-    let deadline = tokio::time::Instant::now() + PATIENCE;
-    let found = loop {
-        // Until it has another checkpoint, it may still show what it had.
-        let (_, snapshot) = look().await.expect("a read is answered");
-        match snapshot.range(&first) {
-            Ok(found) => break found.expect("valid"),
-            Err(error) => assert!(tokio::time::Instant::now() < deadline, "it never came back: {error}"),
-        }
-        tokio::time::sleep(Duration::from_millis(10)).await;
-    };
+    cluster.until("the learner begins anew", |c| learner_restarts(c, 1) > 0).await;
+    // Until it has another checkpoint, it may still show what it had.
+    let found = cluster
+        .eventually("it remembers again", async |_| {
+            let (_, snapshot) = look().await.expect("a read is answered");
+            snapshot.range(&first).ok()
+        })
+        .await
+        .expect("valid");
     assert_eq!(value(found), format!("{:01000}", 0));
     assert_eq!(cluster.get(1, "key").await, Some(format!("{:01000}", 299)));
+    cluster.stop().await;
+}
+
+/// Nobody has what it lost; but the newest of every key is in its memory.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn d2_a_server_that_is_alone_goes_on_without_old_versions_that_rotted() {
+    let cluster = Cluster::start(1, true).await;
+    cluster.put(0, "key", "old").await.expect("a put is answered");
+    let first = RangeRequest { revision: Some(Revision(2)), ..RangeRequest::new(KeyRange::single("key")) };
+    let waits = |store: &Store| (store.may_wait(&first), store.snapshot());
+    let look =
+        async || cluster.at(0).read(Consistency::Linearizable, waits).await.expect("a read is answered");
+    // So many that it has tried to write all of it anew, old versions too.
+    for round in 0..2_000 {
+        cluster.put(0, "key", &format!("{round:08000}")).await.expect("a put is answered");
+        if round == 100 {
+            cluster.eventually("it goes out of memory", async |_| look().await.0.then_some(())).await;
+            rot_runs(&cluster, 0);
+            let error = look().await.1.range(&first).expect_err("it is not what was written");
+            assert!(matches!(error, Unreadable::Damaged { .. }), "{error}");
+        }
+    }
+    assert_eq!(cluster.get(0, "key").await, Some(format!("{:08000}", 1_999)));
+    assert_eq!(learner_restarts(&cluster, 0), 0);
     cluster.stop().await;
 }
 

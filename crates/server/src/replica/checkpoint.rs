@@ -38,7 +38,7 @@ pub(crate) struct Checkpointer {
     /// Here, or with the writer.
     files: Option<Files>,
     writer: Option<Writer>,
-    /// Whether old versions could be read so far.
+    /// Raised when an old version turns out not to be what was written.
     alarm: Alarm,
     /// Are there other servers, to fetch a checkpoint from?
     others: bool,
@@ -143,7 +143,7 @@ impl Checkpointer {
         match result {
             Ok(written) => Ok(Some(written)),
             Err(error @ CheckpointError::Disk { in_doubt: true, .. }) => Err(error.to_string()),
-            Err(error) if error.is_damage() => Err(error.to_string()),
+            Err(error) if error.is_damage() && self.others => Err(error.to_string()),
             Err(error) => {
                 // The learner serves on; the log grows until there is room, or somebody looks.
                 tracing::error!(%error, "no checkpoint was written");

@@ -44,7 +44,7 @@ const WINDOW: u64 = 64;
 const CHECKPOINT_BYTES: u64 = 12 << 20;
 
 /// The size of one segment of the log, in bytes.
-const SEGMENT_BYTES: u64 = 16 << 20;
+const SEGMENT_BYTES: u64 = 8 << 20;
 
 /// How long a stop may take, all in all.
 const STOP: Duration = Duration::from_secs(5);

@@ -9,7 +9,7 @@ use crate::segment::SegmentNumber;
 use std::io;
 
 /// How many files are kept ready.
-const KEPT: usize = 2;
+const KEPT: usize = 3;
 
 /// Written with zeroes so far; worthless after a restart.
 const FILLING: &str = "wal/filling";

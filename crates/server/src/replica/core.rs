@@ -318,10 +318,16 @@ impl Core {
         }
     }
 
-    /// A leader's word, for the learner.
+    /// A leader's word, for the learner. Without anybody here who waits for it, it can lie until the learner looks.
     fn tell_chosen(&mut self, word: Chosen) {
-        if self.is_news(word) {
-            self.shared.tell_learner(learner::Input::Chosen(word), weight_of(0));
+        if !self.is_news(word) {
+            return;
+        }
+        let input = learner::Input::Chosen(word);
+        if self.eager || self.shared.desk().waiting() > 0 {
+            self.shared.tell_learner(input, weight_of(0));
+        } else {
+            self.shared.tell_learner_quietly(input, weight_of(0));
         }
     }
 

@@ -34,6 +34,9 @@ use crate::txn::{Plan, Step};
 /// with a dozen others, and each that lies elsewhere is a wait for memory.
 pub(crate) type IndexKey = SmallVec<[u8; 24]>;
 
+/// A key of no more than so many bytes is copied for each version.
+const SHORT_KEY: usize = 64;
+
 /// What the store holds at one moment, and every way to read it.
 #[derive(Clone, Debug)]
 pub struct View {
@@ -341,9 +344,14 @@ impl Writer<'_> {
             };
             let lease = if request.ignore_lease { kept().lease } else { request.lease };
             Change::Put(match prev {
-                // All versions of a life share one copy of the key.
                 Some(prev) => KeyValue {
-                    key: prev.key.clone(),
+                    // Versions share a long key. To share a short one would mean to wait for the memory where the
+                    // version before keeps it, and count, while the request's is at hand.
+                    key: if request.key.len() > SHORT_KEY {
+                        prev.key.clone()
+                    } else {
+                        Bytes::copy_from_slice(&request.key)
+                    },
                     value,
                     create_revision: prev.create_revision,
                     mod_revision,

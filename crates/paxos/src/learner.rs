@@ -13,7 +13,7 @@ use crate::message::{Chosen, Message, Outgoing};
 use crate::mutants::{Mutant, is};
 use crate::types::{Ballot, NodeId, Prefix, Slot, Time};
 use crate::value::Value;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 /// What a learner asks of the world.
@@ -72,6 +72,10 @@ pub struct Learner {
     node: NodeId,
     options: Options,
     peers: Vec<NodeId>,
+    /// Those that cannot be reached, as far as known.
+    gone: BTreeSet<NodeId>,
+    /// How many were asked since something was last learned.
+    in_vain: usize,
     chosen: Prefix,
     /// Per slot above the chosen prefix, the proposal of the highest ballot heard.
     proposals: BTreeMap<Slot, (Ballot, Value)>,
@@ -104,6 +108,8 @@ impl Learner {
             node,
             options,
             peers: Vec::new(),
+            gone: BTreeSet::new(),
+            in_vain: 0,
             chosen: applied,
             proposals: BTreeMap::new(),
             proposal_bytes: 0,
@@ -135,6 +141,22 @@ impl Learner {
     /// Whom to fetch from.
     pub fn on_members(&mut self, members: impl IntoIterator<Item = NodeId>) {
         self.peers = members.into_iter().filter(|&node| node != self.node).collect();
+    }
+
+    /// A peer can be reached again, and may be asked.
+    pub fn on_connected(&mut self, peer: NodeId) {
+        self.gone.remove(&peer);
+    }
+
+    /// The connection to a peer broke. If it was asked for something, another is asked at once: where the leader died,
+    /// clients wait for what it had no time to tell.
+    pub fn on_disconnected(&mut self, peer: NodeId, now: Time) -> Vec<Effect> {
+        self.gone.insert(peer);
+        if self.fetch.as_ref().is_some_and(|fetch| fetch.asked == peer && !fetch.installing) {
+            self.in_vain = self.in_vain.saturating_sub(1); // it never came to an answer
+            return self.fetch(now).into_iter().collect();
+        }
+        Vec::new()
     }
 
     /// Values that this replica's own log vouches for ([`crate::acceptor::Acceptor::chosen_after`]).
@@ -340,6 +362,7 @@ impl Learner {
         assert_eq!(slot, self.chosen.next(), "slots are released in order");
         self.chosen = Prefix::through(slot);
         self.known = self.known.max(self.chosen);
+        self.in_vain = 0;
         self.hole_since = None; // some progress; a hole behind this slot is a new one
         self.forget_proposal(slot);
         self.log_bytes += value.len();
@@ -359,10 +382,12 @@ impl Learner {
     }
 
     fn fetch(&mut self, now: Time) -> Option<Effect> {
-        if self.peers.is_empty() {
-            return None;
-        }
-        self.turn = (self.turn + 1) % self.peers.len();
+        let mut turns = (1..=self.peers.len()).map(|step| (self.turn + step) % self.peers.len());
+        let mut reachable = turns.clone().filter(|&turn| !self.gone.contains(&self.peers[turn]));
+        // That somebody is gone is hearsay: once all others were asked in vain, everybody is.
+        let others_may_know = self.in_vain < reachable.clone().count();
+        self.turn = if others_may_know { reachable.next()? } else { turns.next()? };
+        self.in_vain += 1;
         self.ask(now)
     }
 

@@ -49,6 +49,40 @@ fn pms_21_a_fetch_that_brought_nothing_is_not_repeated_at_once() {
     assert_eq!(learner.tick(now).len(), 1, "asks the other");
 }
 
+/// A quarter of the fetches after a leader's death went to the dead leader, and clients waited until the answer was
+/// overdue.
+#[test]
+fn pms_21_who_cannot_be_reached_is_not_asked() {
+    let options = learner::Options::default();
+    let mut learner = Learner::new(NodeId(4), options, Prefix::EMPTY);
+    learner.on_members([NodeId(1), NodeId(2), NodeId(3)]);
+    let asked = |effects: Vec<learner::Effect>| -> Vec<NodeId> {
+        let to = |effect| match effect {
+            learner::Effect::Send(outgoing) => outgoing.to,
+            other => panic!("{other:?}"),
+        };
+        effects.into_iter().map(to).collect()
+    };
+    assert_eq!(learner.on_disconnected(NodeId(2), START), vec![], "nothing was to come from there");
+    learner.on_known(Prefix(1), START);
+    let mut now = START + options.patience;
+    assert_eq!(asked(learner.tick(now)), [NodeId(3)], "not n2");
+    assert_eq!(asked(learner.on_disconnected(NodeId(3), now)), [NodeId(1)], "at once");
+    assert_eq!(learner.on_disconnected(NodeId(2), now), vec![], "n1 was asked");
+    assert_eq!(asked(learner.on_disconnected(NodeId(1), now)), [NodeId(2)], "any, if all are gone");
+    learner.on_connected(NodeId(1));
+    learner.on_accept(ballot(1, 1), Slot(1), value(1), None, now);
+    learner.on_chosen(Chosen { ballot: ballot(1, 1), from: Slot(1), upto: Prefix(2) }, now);
+    for to in [1, 2, 3, 1] {
+        now = now + options.retry;
+        assert_eq!(
+            asked(learner.tick(now)),
+            [NodeId(to)],
+            "first who is there, and then, in vain, everybody"
+        );
+    }
+}
+
 /// The leader dies between the deciding acceptance and its first word, and nobody writes any more. All learn
 /// the value all the same.
 #[test]

@@ -182,12 +182,14 @@ impl Core {
             }
             CoreInput::Connected(node) => {
                 tracing::info!(peer = %node, "connected");
+                self.shared.tell_learner_surely(learner::Input::Connected { peer: node, up: true });
                 if self.leader.is_some_and(|ballot| ballot.node == node) {
                     self.shared.desk().front.resend();
                 }
             }
             CoreInput::Disconnected(node) => {
                 tracing::info!(peer = %node, "disconnected");
+                self.shared.tell_learner_surely(learner::Input::Connected { peer: node, up: false });
                 self.lead(|leadership, now| leadership.on_disconnected(node, now));
             }
             CoreInput::Applied(applied) => self.on_applied(applied),

@@ -31,6 +31,8 @@ pub(crate) enum Input {
     Chosen(Chosen),
     /// Another learner's message.
     Message { from: NodeId, message: Message },
+    /// A peer can be reached, or no longer can.
+    Connected { peer: NodeId, up: bool },
     /// What this replica's own log vouches for.
     Recovered(Vec<(Slot, Value)>),
     /// A checkpoint arrived from another replica; none if it could not be had.
@@ -191,6 +193,11 @@ impl LearnerRole {
                 self.learner.on_accept(ballot, slot, value, chosen, now)
             }
             Input::Chosen(word) => self.learner.on_chosen(word, now),
+            Input::Connected { peer, up: false } => self.learner.on_disconnected(peer, now),
+            Input::Connected { peer, up: true } => {
+                self.learner.on_connected(peer);
+                Vec::new()
+            }
             Input::Recovered(entries) => self.learner.on_recovered(entries, now),
             Input::Arrived(None) => {
                 self.learner.on_not_installed(now);

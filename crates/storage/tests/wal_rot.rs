@@ -241,6 +241,6 @@ fn pms_27_trimming_waits_for_the_durable_word_that_slots_are_trimmed() {
     assert_eq!(log.segments(), segments, "not asked for");
     log.trim(Prefix(5)).unwrap();
     assert_eq!(log.segments(), 1);
-    assert!(disk.paths().len() <= 4, "at most three spares: {:?}", disk.paths());
+    assert!(disk.paths().len() <= 3, "at most two spares: {:?}", disk.paths());
     assert_eq!(memory(&open(&disk).unwrap().records), memory(&[promised(1), trimmed(5)]));
 }

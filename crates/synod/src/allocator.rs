@@ -3,10 +3,21 @@
 //! A server allocates on one thread and frees on another all day long, which the system's allocator takes ill. And
 //! it gives up as much as it takes, all day long, so memory that is handed back to the system comes back a moment
 //! later, and each time the system fills it with zeroes first: a sixth of all that a put cost, before this module.
+//!
+//! A small process has small pages, because of huge ones two megabytes are zeroed and kept where a few pages are
+//! needed: a quarter more memory for a store of a hundred thousand keys. A large one has huge pages for what it takes
+//! from then on. It looks for keys all over its memory, and with small pages each look would also have to find out
+//! where the page is: another wait, and on a virtual machine a longer one than for the memory itself.
+
+use std::ffi::c_long;
+use std::io;
+use std::thread;
+use std::time::Duration;
 
 use libmimalloc_sys::{mi_option_set, mi_option_t};
 
-// Built without transparent huge pages: of those, two megabytes are zeroed where a few pages are needed.
+use crate::process;
+
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
@@ -14,7 +25,13 @@ static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 const PURGE_DELAY: mi_option_t = 15;
 
 /// How long free memory is kept before the system has it back, in milliseconds.
-const KEPT: std::ffi::c_long = 5_000;
+const KEPT: c_long = 5_000;
+
+/// A process that holds as much memory is large, in bytes.
+const LARGE: u64 = 512 << 20;
+
+/// How often a process looks whether it has become large.
+const LOOK: Duration = Duration::from_secs(1);
 
 /// To be called once, and first of all: options may not be set while another thread runs.
 pub(crate) fn tune() {
@@ -23,4 +40,29 @@ pub(crate) fn tune() {
     unsafe {
         mi_option_set(PURGE_DELAY, KEPT);
     }
+    // A system that knows no huge pages needs not be kept from using them.
+    let _ = huge_pages(false);
+}
+
+/// Sees to huge pages once this process is large, in the background. For processes that may become so.
+pub(crate) fn watch() {
+    let grow = || {
+        while process::own_resident().is_ok_and(|bytes| bytes < LARGE) {
+            thread::sleep(LOOK);
+        }
+        let _ = huge_pages(true); // small ones will do
+    };
+    // Without the thread they will do, too.
+    let _ = thread::Builder::new().name("memory".into()).spawn(grow);
+}
+
+/// May this process have huge pages? The allocator asks for them, but where they are forbidden, that is in vain.
+#[cfg(target_os = "linux")]
+fn huge_pages(allowed: bool) -> io::Result<()> {
+    Ok(rustix::thread::disable_transparent_huge_pages(!allowed)?)
+}
+
+#[cfg(not(target_os = "linux"))]
+fn huge_pages(_: bool) -> io::Result<()> {
+    Ok(())
 }

@@ -8,6 +8,7 @@ mod duration;
 mod failed;
 mod options;
 mod output;
+mod process;
 
 use std::process::ExitCode;
 

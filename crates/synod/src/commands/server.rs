@@ -3,6 +3,7 @@
 use synod_server::config::{FIVE_SERVERS, ServerConfig, ServerFlags};
 use synod_server::run;
 
+use crate::allocator;
 use crate::failed::{Failed, Why};
 
 /// Flags that etcd has, too, bear its names, so that an etcd start line works with the program's name changed.
@@ -17,6 +18,7 @@ pub(crate) struct Args {
 pub(crate) fn run(args: Args) -> Result<(), Failed> {
     let config = ServerConfig::load(args.flags, |name| std::env::var(name).ok())
         .map_err(|error| Failed::usage(Why::Arguments, error.to_string()))?;
+    allocator::watch();
     run::run_to_end(config).map_err(|error| {
         let failed = Failed::new(error.to_string());
         match error.advice() {

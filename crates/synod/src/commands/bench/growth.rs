@@ -16,10 +16,10 @@ use tokio::task::spawn_blocking;
 use tokio::time::sleep_until;
 
 use super::course::Extent;
-use super::process;
 use crate::failed::Failed;
 use crate::output::go;
 use crate::output::table::or_dash;
+use crate::process;
 
 /// Between the first sample and the last there are so many steps at most.
 const STEPS: u32 = 100;

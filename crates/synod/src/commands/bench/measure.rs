@@ -10,11 +10,11 @@ use tokio::time::{sleep, sleep_until};
 use super::client::Job;
 use super::course::{Course, Extent};
 use super::growth::{Growth, Sampler, Watched};
-use super::process::{self, Usage};
 use super::tally::Tally;
 use super::worker::{self, Assignment};
 use super::workload::{Requests, Shape};
 use crate::failed::Failed;
+use crate::process::{self, Usage};
 
 /// So many clients fill the store.
 const FILLERS: usize = 16;

@@ -24,7 +24,6 @@ mod measure;
 mod noop;
 mod own;
 mod point;
-mod process;
 mod report;
 mod schedule;
 mod silence;

@@ -118,10 +118,10 @@ mod tests {
     use super::super::growth::Watched;
     use super::super::growth::tests::growth;
     use super::super::measure::{Effort, Measured};
-    use super::super::process::Usage;
     use super::super::tally::{Failures, Fault, Tally};
     use super::super::workload::{Shape, Workload};
     use super::*;
+    use crate::process::Usage;
 
     fn effort(workload: Workload, rate: Option<u32>) -> Effort {
         let job = Job::Measure { workload, reads: 90 };

@@ -197,9 +197,9 @@ pub(super) mod tests {
     use super::super::super::client::Job;
     use super::super::super::course::Extent;
     use super::super::super::measure::{Effort, Measured};
-    use super::super::super::process::Usage;
     use super::super::super::tally::Tally;
     use super::*;
+    use crate::process::Usage;
 
     /// Puts that were answered in this time each, at a CPU microsecond each for every microsecond.
     pub(in super::super) fn point(workload: Workload, clients: usize, answered: u32, micros: u64) -> Point {

@@ -16,20 +16,20 @@ const STIME: usize = 15;
 
 /// What some processes have used since they began, all together.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub(super) struct Usage {
+pub(crate) struct Usage {
     /// Of all threads, also those that have ended; in steps of a clock tick, which is 10 ms.
-    pub(super) cpu: Duration,
+    pub(crate) cpu: Duration,
     /// In memory now, in bytes.
-    pub(super) resident: u64,
+    pub(crate) resident: u64,
     /// Caused to be written to a disk, in bytes.
-    pub(super) written: u64,
+    pub(crate) written: u64,
 }
 
 /// Looks at all of them.
 ///
 /// # Errors
 /// If one has ended, or is not for us to look at.
-pub(super) fn usage(pids: &[u32]) -> Result<Usage, Failed> {
+pub(crate) fn usage(pids: &[u32]) -> Result<Usage, Failed> {
     let mut sum = Usage::default();
     for pid in pids {
         let one = look(*pid).map_err(|error| {
@@ -44,20 +44,30 @@ pub(super) fn usage(pids: &[u32]) -> Result<Usage, Failed> {
 }
 
 /// The CPU time of this process so far.
-pub(super) fn own_cpu() -> Duration {
+pub(crate) fn own_cpu() -> Duration {
     let time = clock_gettime(ClockId::ProcessCPUTime);
     Duration::new(time.tv_sec.unsigned_abs(), u32::try_from(time.tv_nsec).unwrap_or_default())
 }
 
+/// What this process has in memory now, in bytes.
+pub(crate) fn own_resident() -> io::Result<u64> {
+    resident(&fs::read_to_string("/proc/self/statm")?, page_size() as u64)
+        .ok_or_else(|| malformed("self", "statm"))
+}
+
 fn look(pid: u32) -> io::Result<Usage> {
     let read = |file: &str| fs::read_to_string(format!("/proc/{pid}/{file}"));
-    let malformed = |file: &str| io::Error::other(format!("/proc/{pid}/{file} is not as expected"));
+    let malformed = |file| malformed(&pid.to_string(), file);
     let (stat, statm, io) = (read("stat")?, read("statm")?, read("io")?);
     Ok(Usage {
         cpu: cpu(&stat, clock_ticks_per_second()).ok_or_else(|| malformed("stat"))?,
         resident: resident(&statm, page_size() as u64).ok_or_else(|| malformed("statm"))?,
         written: written(&io).ok_or_else(|| malformed("io"))?,
     })
+}
+
+fn malformed(process: &str, file: &str) -> io::Error {
+    io::Error::other(format!("/proc/{process}/{file} is not as expected"))
 }
 
 fn cpu(stat: &str, ticks_per_second: u64) -> Option<Duration> {
@@ -99,7 +109,7 @@ mod tests {
     #[test]
     fn this_process_uses_something_and_a_dead_one_nothing() {
         let own = usage(&[std::process::id()]).unwrap();
-        assert!(own.resident > 0);
+        assert!(own.resident > 0 && own_resident().unwrap() > 0);
         assert!(own_cpu() > Duration::ZERO);
         // Linux gives no process an id above 2^22.
         assert!(usage(&[1 << 23]).unwrap_err().to_string().contains("process 8388608"));

@@ -13,6 +13,7 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use imbl::Vector;
+use smallvec::SmallVec;
 
 use crate::response::KeyValue;
 use crate::revision::{Position, Revision};
@@ -259,7 +260,8 @@ impl Version {
 struct Older {
     /// None of the blocks is empty, and neither is the row. In a box, because most keys have none.
     full: Option<Box<Vector<Arc<[Version]>>>>,
-    open: Vec<Version>,
+    /// Of one version it is the only place: most keys that were written again were so once.
+    open: SmallVec<[Version; 1]>,
 }
 
 impl Older {
@@ -270,7 +272,8 @@ impl Older {
         }
         self.open.push(version);
         if self.open.len() == BLOCK {
-            self.full.get_or_insert_default().push_back(std::mem::take(&mut self.open).into());
+            self.full.get_or_insert_default().push_back(self.open[..].into());
+            self.open = SmallVec::new();
         }
     }
 

@@ -28,10 +28,10 @@ const PURGE_DELAY: mi_option_t = 15;
 const KEPT: c_long = 5_000;
 
 /// A process that holds as much memory is large, in bytes.
-const LARGE: u64 = 512 << 20;
+const LARGE: u64 = 256 << 20;
 
 /// How often a process looks whether it has become large.
-const LOOK: Duration = Duration::from_secs(1);
+const LOOK: Duration = Duration::from_millis(500);
 
 /// To be called once, and first of all: options may not be set while another thread runs.
 pub(crate) fn tune() {

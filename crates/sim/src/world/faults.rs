@@ -7,6 +7,7 @@
 //! runs that go there have no second movement.
 
 use super::disk::Speed;
+use super::links::{self, Lane};
 use super::plan::{Fault, Mishap, Whom};
 use super::process::Fate;
 use super::{Event, World};
@@ -255,6 +256,9 @@ impl World {
         match remedy {
             Remedy::Mend(links) => {
                 self.network.mend(&links);
+                for (node, peer) in links::both_ways(&links) {
+                    self.dial(node, peer, links::IN_ITS_TIME);
+                }
                 self.tell(None, || What::Fault {
                     kind: "healed".into(),
                     text: "a cut is mended".into(),
@@ -337,8 +341,10 @@ impl World {
         self.network.cut(&links);
         self.count("links cut");
         if fault.lasts > Duration::from_secs(1) || rng.random_bool(0.3) {
-            for &(from, to) in &links {
-                self.after(rng.random_range(1_000..900_000), Event::Link { node: to, peer: from, up: false });
+            for (node, peer) in links::both_ways(&links) {
+                for lane in Lane::ALL {
+                    self.hang_up(node, peer, lane, rng.random_range(1_000..900_000));
+                }
             }
         }
         self.end(fault.lasts, Remedy::Mend(links));

@@ -1,6 +1,7 @@
 //! The second movement: everything works from now on, and has to become well.
 
 use super::disk::{Speed, VirtualDisk};
+use super::links;
 use super::{Event, World};
 use crate::judges::Broken;
 use rand::RngExt;
@@ -38,6 +39,9 @@ impl World {
             }
             for role in super::ROLES {
                 self.fail_role(id, RoleFault::Start { role });
+            }
+            for peer in self.ids().into_iter().filter(|&peer| peer != id) {
+                self.dial(id, peer, links::IN_ITS_TIME);
             }
         }
         for client in 0..self.clients.len() {

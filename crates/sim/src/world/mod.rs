@@ -23,6 +23,7 @@ pub mod disk;
 mod faults;
 mod healing;
 mod host;
+mod links;
 mod network;
 pub mod plan;
 mod process;
@@ -36,6 +37,7 @@ use agenda::Agenda;
 use clients::{Client, Counter, Progress};
 use disk::VirtualDisk;
 use host::Clock;
+use links::Lane;
 use network::Network;
 use plan::Plan;
 use process::Process;
@@ -67,8 +69,10 @@ enum Event {
     Core { node: NodeId, life: u64, tick: bool },
     /// A role's turn.
     Worker { node: NodeId, life: u64, worker: u64 },
-    /// A link comes up or breaks, as one side sees it.
-    Link { node: NodeId, peer: NodeId, up: bool },
+    /// A lane finds its peer, if it can be reached.
+    Dial { node: NodeId, peer: NodeId, lane: Lane },
+    /// The connection of a lane to this life of its peer breaks.
+    Break { node: NodeId, peer: NodeId, lane: Lane, life: u64 },
     /// A client asks.
     Client { client: usize },
     /// It has waited long enough.
@@ -300,12 +304,8 @@ impl World {
                     self.settle(to);
                 }
             }
-            Event::Link { node, peer, up } => {
-                if let Some(process) = &self.nodes[&node].process {
-                    process.stepped.connected(peer, up);
-                    self.settle(node);
-                }
-            }
+            Event::Dial { node, peer, lane } => self.on_dial(node, peer, lane),
+            Event::Break { node, peer, lane, life } => self.on_break(node, peer, lane, life),
             Event::Client { client } => self.on_client(client),
             Event::Impatience { client, number } => {
                 let waits = self.clients[client].waits().is_some_and(|(_, asked)| asked == number);
@@ -456,6 +456,7 @@ pub const SOMETIMES: &[&str] = &[
     "campaign out of turn",
     "clean end",
     "client lost patience",
+    "connection broke",
     "crash at a disk operation",
     "disk wiped",
     "full disk",

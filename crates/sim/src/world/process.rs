@@ -1,6 +1,7 @@
 //! Processes: how they start, take turns, and die.
 
 use super::host::{VirtualHost, Wish};
+use super::links::{self, Connections, Lane};
 use super::network::chance;
 use super::{Event, World};
 use rand::RngExt;
@@ -22,6 +23,8 @@ pub(super) struct Process {
     pub(super) life: u64,
     pub(super) stepped: Stepped,
     pub(super) host: Arc<VirtualHost>,
+    /// What it has dialled.
+    pub(super) connections: Connections,
     workers: Vec<Worker>,
     /// When the core's next turn is planned.
     core: Option<Time>,
@@ -111,22 +114,17 @@ impl World {
             }
             Err(_) => return self.panicked(id),
         };
-        let process = Process { id, life, stepped, host, workers: Vec::new(), core: None, next_worker: 0 };
+        let connections = Connections::default();
+        let workers = Vec::new();
+        let process = Process { id, life, stepped, host, connections, workers, core: None, next_worker: 0 };
         self.node(id).process = Some(process);
         self.tell(Some(id), || What::Process { up: true, text: String::new() });
         self.after(0, Event::Core { node: id, life, tick: true });
         for peer in self.nodes.keys().copied().filter(|&peer| peer != id).collect::<Vec<_>>() {
-            if self.network.reaches(id, peer) && self.network.reaches(peer, id) {
-                self.link(id, peer, true);
-                self.link(peer, id, true);
-            }
+            self.dial(id, peer, links::AT_ONCE);
+            self.dial(peer, id, links::AT_ONCE);
         }
         self.settle(id);
-    }
-
-    fn link(&mut self, node: NodeId, peer: NodeId, up: bool) {
-        let delay = self.rng.random_range(500..20_000);
-        self.after(delay, Event::Link { node, peer, up });
     }
 
     /// The process of `id` dies, now, whatever it was doing.
@@ -144,7 +142,10 @@ impl World {
         for peer in self.nodes.keys().copied().filter(|&peer| peer != id).collect::<Vec<_>>() {
             // A process that ends resets its connections, unless nobody hears of it.
             if self.network.reaches(id, peer) && fate == Fate::Kept && chance(&mut self.rng, 8_000) {
-                self.link(peer, id, false);
+                for lane in Lane::ALL {
+                    let noticed = self.rng.random_range(links::AT_ONCE);
+                    self.hang_up(peer, id, lane, noticed);
+                }
             }
         }
         self.bury(id, fate);

@@ -72,8 +72,8 @@ pub struct Learner {
     node: NodeId,
     options: Options,
     peers: Vec<NodeId>,
-    /// Those that cannot be reached, as far as known.
-    gone: BTreeSet<NodeId>,
+    /// Those that can be reached, as far as known.
+    reachable: BTreeSet<NodeId>,
     /// How many were asked since something was last learned.
     in_vain: usize,
     chosen: Prefix,
@@ -108,7 +108,7 @@ impl Learner {
             node,
             options,
             peers: Vec::new(),
-            gone: BTreeSet::new(),
+            reachable: BTreeSet::new(),
             in_vain: 0,
             chosen: applied,
             proposals: BTreeMap::new(),
@@ -143,15 +143,15 @@ impl Learner {
         self.peers = members.into_iter().filter(|&node| node != self.node).collect();
     }
 
-    /// A peer can be reached again, and may be asked.
+    /// A peer can be reached, and is asked before others. A new learner has to be told of all that can.
     pub fn on_connected(&mut self, peer: NodeId) {
-        self.gone.remove(&peer);
+        self.reachable.insert(peer);
     }
 
     /// The connection to a peer broke. If it was asked for something, another is asked at once: where the leader died,
     /// clients wait for what it had no time to tell.
     pub fn on_disconnected(&mut self, peer: NodeId, now: Time) -> Vec<Effect> {
-        self.gone.insert(peer);
+        self.reachable.remove(&peer);
         if self.fetch.as_ref().is_some_and(|fetch| fetch.asked == peer && !fetch.installing) {
             self.in_vain = self.in_vain.saturating_sub(1); // it never came to an answer
             return self.fetch(now).into_iter().collect();
@@ -383,8 +383,8 @@ impl Learner {
 
     fn fetch(&mut self, now: Time) -> Option<Effect> {
         let mut turns = (1..=self.peers.len()).map(|step| (self.turn + step) % self.peers.len());
-        let mut reachable = turns.clone().filter(|&turn| !self.gone.contains(&self.peers[turn]));
-        // That somebody is gone is hearsay: once all others were asked in vain, everybody is.
+        let mut reachable = turns.clone().filter(|&turn| self.reachable.contains(&self.peers[turn]));
+        // That somebody cannot be reached is hearsay: once all others were asked in vain, everybody is.
         let others_may_know = self.in_vain < reachable.clone().count();
         self.turn = if others_may_know { reachable.next()? } else { turns.next()? };
         self.in_vain += 1;

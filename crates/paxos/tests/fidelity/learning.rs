@@ -49,6 +49,15 @@ fn pms_21_a_fetch_that_brought_nothing_is_not_repeated_at_once() {
     assert_eq!(learner.tick(now).len(), 1, "asks the other");
 }
 
+/// Whom a learner asks.
+fn asked(effects: Vec<learner::Effect>) -> Vec<NodeId> {
+    let to = |effect| match effect {
+        learner::Effect::Send(outgoing) => outgoing.to,
+        other => panic!("{other:?}"),
+    };
+    effects.into_iter().map(to).collect()
+}
+
 /// A quarter of the fetches after a leader's death went to the dead leader, and clients waited until the answer was
 /// overdue.
 #[test]
@@ -56,13 +65,9 @@ fn pms_21_who_cannot_be_reached_is_not_asked() {
     let options = learner::Options::default();
     let mut learner = Learner::new(NodeId(4), options, Prefix::EMPTY);
     learner.on_members([NodeId(1), NodeId(2), NodeId(3)]);
-    let asked = |effects: Vec<learner::Effect>| -> Vec<NodeId> {
-        let to = |effect| match effect {
-            learner::Effect::Send(outgoing) => outgoing.to,
-            other => panic!("{other:?}"),
-        };
-        effects.into_iter().map(to).collect()
-    };
+    for peer in 1..=3 {
+        learner.on_connected(NodeId(peer));
+    }
     assert_eq!(learner.on_disconnected(NodeId(2), START), vec![], "nothing was to come from there");
     learner.on_known(Prefix(1), START);
     let mut now = START + options.patience;
@@ -80,6 +85,21 @@ fn pms_21_who_cannot_be_reached_is_not_asked() {
             [NodeId(to)],
             "first who is there, and then, in vain, everybody"
         );
+    }
+}
+
+/// A learner that begins knows of nobody that they are there, so it asks first those whom it is told of.
+#[test]
+fn pms_21_a_new_learner_asks_whom_it_is_told_of() {
+    let options = learner::Options::default();
+    let mut learner = Learner::new(NodeId(4), options, Prefix::EMPTY);
+    learner.on_members([NodeId(1), NodeId(2), NodeId(3)]);
+    learner.on_connected(NodeId(1));
+    learner.on_known(Prefix(1), START);
+    let mut now = START + options.patience;
+    for to in [1, 2, 3, 1] {
+        assert_eq!(asked(learner.tick(now)), [NodeId(to)], "n1 first, and then, in vain, everybody");
+        now = now + options.retry;
     }
 }
 

@@ -16,7 +16,7 @@ use super::{Applied, CoreInput, Role};
 use crate::peers::Transport;
 use rand::{RngExt, SeedableRng};
 use rand_chacha::ChaCha8Rng;
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::time::Duration;
@@ -56,6 +56,8 @@ pub(crate) struct Core {
     readers: BTreeMap<Ticket, Vec<ReadWaiter>>,
     /// As applied here; none before the learner's first word.
     membership: Option<Membership>,
+    /// Who can be reached.
+    connected: BTreeSet<NodeId>,
     /// Where the others stand, and since when they are known to.
     progress: BTreeMap<NodeId, (Progress, Time)>,
     /// Messages to this replica itself.
@@ -94,6 +96,7 @@ impl Core {
             reader: None,
             readers: BTreeMap::new(),
             membership: None,
+            connected: BTreeSet::new(),
             progress: BTreeMap::new(),
             local: VecDeque::new(),
             front_leader: None,
@@ -182,6 +185,7 @@ impl Core {
             }
             CoreInput::Connected(node) => {
                 tracing::info!(peer = %node, "connected");
+                self.connected.insert(node);
                 self.shared.tell_learner_surely(learner::Input::Connected { peer: node, up: true });
                 if self.leader.is_some_and(|ballot| ballot.node == node) {
                     self.shared.desk().front.resend();
@@ -189,6 +193,7 @@ impl Core {
             }
             CoreInput::Disconnected(node) => {
                 tracing::info!(peer = %node, "disconnected");
+                self.connected.remove(&node);
                 self.shared.tell_learner_surely(learner::Input::Connected { peer: node, up: false });
                 self.lead(|leadership, now| leadership.on_disconnected(node, now));
             }
@@ -210,6 +215,9 @@ impl Core {
             CoreInput::LearnerUp { life, applied, durable } => {
                 self.announced = None;
                 if self.roles.on_learner_up(life) {
+                    for &peer in &self.connected {
+                        self.shared.tell_learner_surely(learner::Input::Connected { peer, up: true });
+                    }
                     self.on_durable(durable);
                     self.shared.vouch(applied);
                 }

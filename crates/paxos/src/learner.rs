@@ -287,6 +287,7 @@ impl Learner {
         if applied > self.chosen {
             self.chosen = applied;
             self.known = self.known.max(applied);
+            self.in_vain = 0;
             self.log.clear();
             self.log_bytes = 0;
             self.proposals = self.proposals.split_off(&applied.next());

@@ -103,6 +103,25 @@ fn pms_21_a_new_learner_asks_whom_it_is_told_of() {
     }
 }
 
+/// Who sent a checkpoint was not asked in vain: those who can be reached come first again.
+#[test]
+fn pms_21_a_checkpoint_is_an_answer() {
+    let options = learner::Options::default();
+    let mut learner = Learner::new(NodeId(4), options, Prefix::EMPTY);
+    learner.on_members([NodeId(1), NodeId(2), NodeId(3)]);
+    learner.on_connected(NodeId(2));
+    learner.on_connected(NodeId(3));
+    learner.on_known(Prefix(9), START);
+    let mut now = START + options.patience;
+    assert_eq!(asked(learner.tick(now)), [NodeId(2)]);
+    now = now + options.retry;
+    assert_eq!(asked(learner.tick(now)), [NodeId(3)]);
+    let install = vec![learner::Effect::Install { from: NodeId(3) }];
+    assert_eq!(learner.on_take_checkpoint(NodeId(3), Prefix(5), now), install);
+    assert_eq!(learner.on_installed(Prefix(5), now), vec![]);
+    assert_eq!(asked(learner.tick(now)), [NodeId(2)], "not n1, which is not there");
+}
+
 /// The leader dies between the deciding acceptance and its first word, and nobody writes any more. All learn
 /// the value all the same.
 #[test]

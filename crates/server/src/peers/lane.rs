@@ -2,6 +2,7 @@
 //! long as the peer belongs to this server's world.
 
 use std::future::{Future, pending, poll_fn};
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::pin::pin;
 use std::sync::Arc;
 use std::task::Poll;
@@ -44,7 +45,8 @@ pub(super) const WINDOW_BYTES: u32 = 8 << 20;
 /// cut by up to half at random, so that peers do not knock in step.
 const BACKOFF: (Duration, Duration) = (Duration::from_millis(20), Duration::from_millis(500));
 
-/// Keeps the lane to `peer` connected. Ends only by being aborted.
+/// Keeps the lane to `peer` connected. Ends only by being aborted: a panic ends one connection, and the next is
+/// dialled. Otherwise nothing would reach the peer by this lane any more until this server is restarted.
 pub(super) async fn keep(shared: Arc<Shared>, peer: Arc<Peer>, lane: Lane) {
     let mut chance = ChaCha8Rng::seed_from_u64(shared.seed ^ peer.node.0.rotate_left(8) ^ lane as u64);
     let mut cluster = shared.cluster.subscribe();
@@ -54,7 +56,7 @@ pub(super) async fn keep(shared: Arc<Shared>, peer: Arc<Peer>, lane: Lane) {
         let Some(id) = id else { continue };
         let attempt = Attempt { shared: &shared, peer: &peer, lane, up: false };
         let (error, was_up) = tokio::select! {
-            end = attempt.run(url, id) => end,
+            end = caught(attempt.run(url, id)) => end.unwrap_or_else(|| (panicked(), false)),
             // The server found itself in another cluster: introduce it anew.
             _ = cluster.changed() => continue,
         };
@@ -213,6 +215,20 @@ impl Answers {
         framing::ended(trailers.as_ref()).map_err(|status| TransportError::from_status(&status))?;
         Ok(None)
     }
+}
+
+/// What `future` comes to; nothing if it panics, which is its end.
+async fn caught<T>(future: impl Future<Output = T>) -> Option<T> {
+    let mut future = pin!(future);
+    poll_fn(|cx| match catch_unwind(AssertUnwindSafe(|| future.as_mut().poll(cx))) {
+        Ok(poll) => poll.map(Some),
+        Err(_) => Poll::Ready(None),
+    })
+    .await
+}
+
+fn panicked() -> TransportError {
+    TransportError::Failed("it panicked here; the log says where".into())
 }
 
 /// What `future` has to say already.

@@ -124,12 +124,20 @@ impl Line {
         .await
     }
 
+    /// Panics while it looks after the connection.
+    #[cfg(test)]
+    pub(super) fn panic(&self) {
+        let _ends = self.ends.lock();
+        panic!("on purpose");
+    }
+
     /// Looks after the connection, unless somebody else does.
     fn look(&self) -> Option<Poll<Result<(), h2::Error>>> {
         let looked = match self.ends.try_lock() {
             Ok(mut ends) => ends.poll(&self.waker),
             Err(TryLockError::WouldBlock) => return None,
-            Err(TryLockError::Poisoned(panicked)) => panicked.into_inner().poll(&self.waker),
+            // Who was at it panicked half-way: nobody knows what is left of the connection.
+            Err(TryLockError::Poisoned(_)) => Poll::Ready(Err(h2::Reason::INTERNAL_ERROR.into())),
         };
         fence(Ordering::SeqCst);
         if self.missed.swap(false, Ordering::SeqCst) {

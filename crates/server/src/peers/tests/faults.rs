@@ -1,3 +1,5 @@
+use std::sync::atomic::AtomicBool;
+
 use super::*;
 
 #[tokio::test]
@@ -79,4 +81,59 @@ async fn too_much_that_is_late_is_lost() {
     }
     let kept = a.transport.shared.late_bytes.load(Ordering::Relaxed);
     assert!(kept <= MAX_LATE_BYTES + (9 << 20), "{kept} bytes are kept");
+}
+
+/// Panics when it hears of the first connection.
+struct Fragile {
+    told: Told,
+    panicked: AtomicBool,
+}
+
+impl Inbox for Fragile {
+    fn deliver(&self, from: NodeId, messages: Vec<Message>) {
+        self.told.deliver(from, messages);
+    }
+
+    fn connected(&self, node: NodeId) {
+        assert!(self.panicked.swap(true, Ordering::SeqCst), "on purpose");
+        self.told.connected(node);
+    }
+
+    fn disconnected(&self, node: NodeId) {
+        self.told.disconnected(node);
+    }
+}
+
+#[tokio::test]
+async fn a_lane_that_panics_dials_again() {
+    let mut b = Server::start(B).await;
+    let (told, events) = mpsc::unbounded_channel();
+    let peers = BTreeMap::from([(B, vec![format!("http://{}", b.address())])]);
+    let config = TransportConfig { node: A, cluster: Some(CLUSTER), listen: Vec::new(), peers, seed: 1 };
+    let handlers = Handlers {
+        inbox: Arc::new(Fragile { told: Told(told), panicked: AtomicBool::new(false) }),
+        checkpoints: Arc::new(Blocks::default()),
+        formation: Arc::new(Echo),
+    };
+    let mut a = Server { transport: Transport::start(config, handlers).await.unwrap(), events };
+    a.is_told(Event::Connected(B)).await;
+    a.transport.send(&[B], &numbered(1));
+    assert_eq!(b.arrive(1).await, [numbered(1)]);
+}
+
+fn line(server: &Server, node: NodeId) -> Arc<Line> {
+    let peers = server.transport.shared.peers.load();
+    peers[&node].peer.queue(Lane::Protocol).line().expect("it is connected")
+}
+
+#[tokio::test]
+async fn a_connection_that_a_panic_left_half_way_is_given_up() {
+    let (mut a, mut b) = pair().await;
+    let carried = line(&a, B);
+    std::thread::spawn(move || carried.panic()).join().unwrap_err();
+    a.transport.send(&[B], &numbered(1));
+    a.is_told(Event::Disconnected(B)).await;
+    a.is_told(Event::Connected(B)).await;
+    a.transport.send(&[B], &numbered(2));
+    assert_eq!(b.arrive(1).await, [numbered(2)]);
 }

@@ -22,7 +22,7 @@ use h2::client::Connection;
 use tokio::net::TcpStream;
 
 use super::peer::Peer;
-use super::queue::Lane;
+use super::queue::{Era, Lane};
 
 /// How often whoever carries looks whether others brought more meanwhile. Then it is for the task: the acceptor has
 /// its disk to see to, and the task shares a thread with the core.
@@ -42,6 +42,7 @@ pub(super) struct Line {
 struct Ends {
     peer: Arc<Peer>,
     lane: Lane,
+    era: Era,
     stream: SendStream<Bytes>,
     connection: Connection<TcpStream, Bytes>,
     bell: Arc<Bell>,
@@ -79,7 +80,7 @@ impl Line {
         let bell = Arc::new(Bell { task: task.clone(), busy: AtomicBool::new(false) });
         let waker = Waker::from(Arc::clone(&bell));
         Line {
-            ends: Mutex::new(Ends { peer, lane, stream, connection, bell }),
+            ends: Mutex::new(Ends { era: peer.queue(lane).era(), peer, lane, stream, connection, bell }),
             waker,
             missed: AtomicBool::new(false),
             end: Mutex::default(),
@@ -175,7 +176,7 @@ impl Ends {
             if self.stream.capacity() == 0 {
                 break;
             }
-            let Some(frame) = queue.take() else { break };
+            let Some(frame) = queue.take(self.era) else { break };
             self.peer.counters.sent(frame.messages, frame.message_bytes);
             self.stream.send_data(frame.bytes, false)?;
         }

@@ -93,10 +93,15 @@ pub(super) struct Queue {
     state: Mutex<State>,
 }
 
+/// The time of one connection: from one [`Queue::reset`] to the next.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(super) struct Era(u64);
+
 #[derive(Default)]
 struct State {
     waiting: VecDeque<Bytes>,
     bytes: usize,
+    era: Era,
     /// The way out, while there is one. It refers to this queue, until [`Queue::reset`].
     line: Option<Arc<Line>>,
 }
@@ -145,14 +150,23 @@ impl Queue {
         self.state().line = Some(line);
     }
 
+    /// In which era is this?
+    pub(super) fn era(&self) -> Era {
+        self.state().era
+    }
+
     /// Does nothing wait?
     pub(super) fn is_empty(&self) -> bool {
         self.state().waiting.is_empty()
     }
 
-    /// All that waits, or as much as a frame holds; nothing if nothing waits.
-    pub(super) fn take(&self) -> Option<Frame> {
+    /// All that waits, or as much as a frame holds; nothing if nothing waits. Nothing either for a connection of an
+    /// earlier era, which somebody may still be at: what waits now is for its successor.
+    pub(super) fn take(&self, era: Era) -> Option<Frame> {
         let mut state = self.state();
+        if state.era != era {
+            return None;
+        }
         let mut messages = Vec::with_capacity(state.waiting.len());
         let mut bytes = 0;
         // The first goes whatever its size.
@@ -176,9 +190,12 @@ impl Queue {
     /// The connection broke, or was not to be had: forgets it and what waits, which
     /// is old by now. Answers how many messages that were.
     pub(super) fn reset(&self) -> u64 {
+        let mut state = self.state();
+        let next = State { era: Era(state.era.0 + 1), ..State::default() };
         // Not cleared: a queue that was long once should give its memory back.
-        let State { waiting, .. } = std::mem::take(&mut *self.state());
-        waiting.len() as u64
+        let old = std::mem::replace(&mut *state, next);
+        drop(state);
+        old.waiting.len() as u64
     }
 }
 
@@ -189,7 +206,7 @@ mod tests {
     use super::*;
 
     fn taken(queue: &Queue) -> Vec<Bytes> {
-        let frame = queue.take().expect("something waits");
+        let frame = queue.take(queue.era()).expect("something waits");
         let mut unwrap = framing::Unwrap::default();
         unwrap.push(frame.bytes);
         let messages = pb::Frame::decode(unwrap.next().unwrap().unwrap()).unwrap().messages;
@@ -204,7 +221,7 @@ mod tests {
         let messages: Vec<Bytes> = (0..100u8).map(|number| Bytes::from(vec![number; 10])).collect();
         assert!(messages.iter().all(|message| queue.push(message.clone())));
         assert_eq!(taken(&queue), messages);
-        assert!(queue.is_empty() && queue.take().is_none());
+        assert!(queue.is_empty() && queue.take(queue.era()).is_none());
     }
 
     #[test]
@@ -214,6 +231,17 @@ mod tests {
             assert!(queue.push(Bytes::from(vec![0; size])));
         }
         assert_eq!([taken(&queue).len(), taken(&queue).len(), taken(&queue).len()], [1, 2, 1]);
+    }
+
+    #[test]
+    fn what_waits_is_for_the_present_connection() {
+        let queue = Queue::new(Lane::Protocol);
+        let before = queue.era();
+        assert!(queue.push(Bytes::from_static(b"old")));
+        assert_eq!(queue.reset(), 1);
+        assert!(queue.push(Bytes::from_static(b"new")));
+        assert!(queue.take(before).is_none());
+        assert_eq!(taken(&queue), ["new"]);
     }
 
     #[test]

@@ -121,9 +121,12 @@ async fn a_lane_that_panics_dials_again() {
     assert_eq!(b.arrive(1).await, [numbered(1)]);
 }
 
+fn peer(server: &Server, node: NodeId) -> Arc<Peer> {
+    Arc::clone(&server.transport.shared.peers.load()[&node].peer)
+}
+
 fn line(server: &Server, node: NodeId) -> Arc<Line> {
-    let peers = server.transport.shared.peers.load();
-    peers[&node].peer.queue(Lane::Protocol).line().expect("it is connected")
+    peer(server, node).queue(Lane::Protocol).line().expect("it is connected")
 }
 
 #[tokio::test]
@@ -136,4 +139,20 @@ async fn a_connection_that_a_panic_left_half_way_is_given_up() {
     a.is_told(Event::Connected(B)).await;
     a.transport.send(&[B], &numbered(2));
     assert_eq!(b.arrive(1).await, [numbered(2)]);
+}
+
+#[tokio::test]
+async fn who_is_still_at_an_old_connection_takes_nothing_from_the_next() {
+    let (mut a, mut b) = pair().await;
+    let old = line(&a, B);
+    a.transport.set_cluster(Some(ClusterId(0xc2)));
+    a.is_told(Event::Disconnected(B)).await;
+    a.transport.set_cluster(Some(CLUSTER));
+    a.is_told(Event::Connected(B)).await;
+    // From here to the next await nobody else runs.
+    peer(&a, B).push(Lane::Protocol, synod_rpc::peer::encode(&numbered(1)));
+    old.carry();
+    assert!(!peer(&a, B).queue(Lane::Protocol).is_empty(), "it waits for the new connection");
+    line(&a, B).call();
+    assert_eq!(b.arrive(1).await, [numbered(1)]);
 }

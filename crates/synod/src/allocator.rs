@@ -66,3 +66,24 @@ fn huge_pages(allowed: bool) -> io::Result<()> {
 fn huge_pages(_: bool) -> io::Result<()> {
     Ok(())
 }
+
+#[cfg(all(test, target_os = "linux"))]
+mod tests {
+    use super::*;
+
+    /// What the kernel thinks of it; none if it is older than this line in `/proc` (Linux 5.0).
+    fn allowed() -> Option<bool> {
+        let status = std::fs::read_to_string("/proc/self/status").unwrap();
+        let line = status.lines().find_map(|line| line.strip_prefix("THP_enabled:"))?;
+        Some(line.trim() == "1")
+    }
+
+    #[test]
+    fn huge_pages_are_for_large_processes() {
+        let Some(_) = allowed() else { return };
+        huge_pages(false).unwrap();
+        assert_eq!(allowed(), Some(false));
+        huge_pages(true).unwrap();
+        assert_eq!(allowed(), Some(true));
+    }
+}

@@ -40,17 +40,22 @@ pub(crate) fn tune() {
     unsafe {
         mi_option_set(PURGE_DELAY, KEPT);
     }
-    // A system that knows no huge pages needs not be kept from using them.
-    let _ = huge_pages(false);
 }
 
-/// Sees to huge pages once this process is large, in the background. For processes that may become so.
+/// Keeps huge pages from this process until it is large, which is watched in the background. For servers only: the
+/// programs that a process starts inherit it, and a benchmark starts other servers than these.
 pub(crate) fn watch() {
+    if huge_pages(false).is_err() {
+        return; // a system that knows none
+    }
     let grow = || {
-        while process::own_resident().is_ok_and(|bytes| bytes < LARGE) {
+        while let Ok(bytes) = process::own_resident() {
+            if bytes >= LARGE {
+                let _ = huge_pages(true); // small ones will do
+                return;
+            }
             thread::sleep(LOOK);
         }
-        let _ = huge_pages(true); // small ones will do
     };
     // Without the thread they will do, too.
     let _ = thread::Builder::new().name("memory".into()).spawn(grow);

@@ -110,7 +110,8 @@ impl Cluster {
         self.proposer.on_submit(commands);
         let mut accepted = Vec::new();
         for effect in self.proposer.flush(NOW) {
-            let Effect::Send { to, message: Message::Accept { ballot, slot, value, chosen } } = effect else {
+            let Effect::Send { to, message: Message::Accept { ballot, slot, value, chosen, .. } } = effect
+            else {
                 continue;
             };
             for node in to {

@@ -206,6 +206,19 @@ impl Acceptor {
     /// Phase 2 (2.2, P1). May accept unless a higher ballot was promised; no prepare of this ballot need
     /// have come before (PMS-6), an equal ballot is accepted (PMS-13), and accepting is promising (PMS-11).
     pub fn on_accept(&mut self, from: NodeId, ballot: Ballot, slot: Slot, value: Value) -> Option<Effect> {
+        self.on_accept_for(from, from, ballot, slot, value)
+    }
+
+    /// As [`Acceptor::on_accept`], for a proposal whose acceptance is to be told to `learner` (2.3). A refusal goes
+    /// to the proposer all the same.
+    pub fn on_accept_for(
+        &mut self,
+        from: NodeId,
+        learner: NodeId,
+        ballot: Ballot,
+        slot: Slot,
+        value: Value,
+    ) -> Option<Effect> {
         if let Some(promised) = self.promised.filter(|&promised| promised > ballot)
             && !is(Mutant::AcceptsBelowPromise)
         {
@@ -224,7 +237,7 @@ impl Acceptor {
                 }
                 // A repetition. The value is recorded already, perhaps in a group whose sync is under way:
                 // a small record behind it makes the answer wait without writing the value again.
-                let reply = self.accepted_reply(from, ballot, slot);
+                let reply = self.accepted_reply(learner, ballot, slot);
                 return Some(Effect::PersistThenSend { record: Record::Promised { ballot }, reply });
             }
         } else if self.accepted_bytes.saturating_add(value.len()) > self.limits.log_bytes {
@@ -232,7 +245,7 @@ impl Acceptor {
         }
         let record = Record::Accepted { ballot, slot, value };
         self.remember(record.clone());
-        let reply = self.accepted_reply(from, ballot, slot);
+        let reply = self.accepted_reply(learner, ballot, slot);
         Some(Effect::PersistThenSend { record, reply })
     }
 

@@ -136,6 +136,11 @@ impl Leadership {
                 let effects = self.proposer.on_refused(ballot, promised);
                 self.pass_on(effects, now)
             }
+            Message::Counted { ballot, slot } => {
+                self.election.on_heard(from, ballot, now);
+                self.proposer.on_counted(ballot, slot);
+                Vec::new()
+            }
             Message::Accept { ballot, .. } | Message::Learn { ballot, .. } => self.heard_leader(ballot, now),
             Message::Chosen(word) => self.heard_leader(word.ballot, now),
             Message::Prepare { ballot, from: first } => {

@@ -82,6 +82,8 @@ pub struct Learner {
     proposal_bytes: usize,
     /// The word of the highest ballot's leader.
     word: Option<Chosen>,
+    /// Slots above the chosen prefix whose acceptances made a majority here, and in which ballot.
+    counted: BTreeMap<Slot, Ballot>,
     /// The longest prefix that anybody called chosen.
     known: Prefix,
     /// Chosen values kept for others, without holes, ending at `chosen`.
@@ -114,6 +116,7 @@ impl Learner {
             proposals: BTreeMap::new(),
             proposal_bytes: 0,
             word: None,
+            counted: BTreeMap::new(),
             known: applied,
             log: BTreeMap::new(),
             log_bytes: 0,
@@ -207,6 +210,21 @@ impl Learner {
         effects
     }
 
+    /// A majority of the voters of `slot` accepted what `ballot` proposed there ([`crate::votes::Votes`]). That says
+    /// nothing of the slots below: some may be open yet.
+    pub fn on_counted(&mut self, ballot: Ballot, slot: Slot, now: Time) -> Vec<Effect> {
+        let mut effects = Vec::new();
+        if !self.chosen.contains(slot) {
+            self.counted.insert(slot, ballot);
+        }
+        if is(Mutant::TakesCountForPrefix) {
+            let (from, upto) = (self.chosen.next(), Prefix::through(slot));
+            self.hear(Some(Chosen { ballot, from, upto }), now);
+        }
+        self.settle(now, &mut effects);
+        effects
+    }
+
     /// Chosen values from a leader that did not ask the acceptor here.
     pub fn on_learn(&mut self, from: Slot, values: Vec<Value>, now: Time) -> Vec<Effect> {
         let mut effects = Vec::new();
@@ -290,6 +308,7 @@ impl Learner {
             self.in_vain = 0;
             self.log.clear();
             self.log_bytes = 0;
+            self.counted = self.counted.split_off(&applied.next());
             self.proposals = self.proposals.split_off(&applied.next());
             self.proposal_bytes = self.proposals.values().map(|(_, value)| value.len()).sum();
             self.settle(now, &mut effects);
@@ -334,14 +353,14 @@ impl Learner {
 
     /// Releases every slot in turn that is here and vouched for.
     fn settle(&mut self, now: Time, effects: &mut Vec<Effect>) {
-        while let Some(word) = self.word {
+        loop {
             let slot = self.chosen.next();
-            if slot < word.from || !word.upto.contains(slot) {
-                break;
-            }
+            let word = self.word.filter(|word| word.from <= slot && word.upto.contains(slot));
+            let counted = self.counted.get(&slot).copied();
+            let Some(least) = word.map(|word| word.ballot).into_iter().chain(counted).min() else { break };
             // A proposal of a lower ballot may be another value (PMS-3); of a higher one it cannot (PMS-9).
             match self.proposals.get(&slot) {
-                Some((ballot, value)) if *ballot >= word.ballot || is(Mutant::VouchesForAnyBallot) => {
+                Some((ballot, value)) if *ballot >= least || is(Mutant::VouchesForAnyBallot) => {
                     let value = value.clone();
                     self.release(slot, value, effects);
                 }
@@ -366,6 +385,7 @@ impl Learner {
         self.in_vain = 0;
         self.hole_since = None; // some progress; a hole behind this slot is a new one
         self.forget_proposal(slot);
+        self.counted.remove(&slot);
         self.log_bytes += value.len();
         self.log.insert(slot, value.clone());
         while self.log_bytes > self.options.log_bytes && self.log.len() > 1 {

@@ -43,4 +43,5 @@ pub mod proposer;
 pub mod reader;
 pub mod types;
 pub mod value;
+pub mod votes;
 pub mod wire;

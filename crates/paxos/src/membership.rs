@@ -268,7 +268,7 @@ impl Configurations {
     }
 
     /// Notes that everything in `applied` is applied, and forgets what no slot from the last of it on needs.
-    fn advance(&mut self, applied: Prefix) {
+    pub(crate) fn advance(&mut self, applied: Prefix) {
         self.applied = self.applied.max(applied);
         let last = Slot(self.applied.0.max(Slot::FIRST.0));
         let current = self.from.range(..=last).next_back().map(|(&from, _)| from);

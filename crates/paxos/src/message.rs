@@ -77,8 +77,10 @@ pub enum Message {
         value: Value,
         /// How far this ballot is chosen, riding along.
         chosen: Option<Chosen>,
+        /// The learner that is to be told of acceptances instead of the proposer, if any.
+        learner: Option<NodeId>,
     },
-    /// Acceptor to proposer, durable before it leaves.
+    /// Acceptor to proposer, or to the learner that the proposal names (2.3); durable before it leaves.
     Accepted {
         /// The ballot accepted.
         ballot: Ballot,
@@ -93,6 +95,13 @@ pub enum Message {
         ballot: Ballot,
         /// The one promised.
         promised: Ballot,
+    },
+    /// Learner that was named in a proposal, to its proposer: "a majority accepted it" (2.3).
+    Counted {
+        /// The ballot of the proposal.
+        ballot: Ballot,
+        /// The slot it was for. Nothing is said of any other.
+        slot: Slot,
     },
     /// Leader to learners that have the proposals: where somebody waits, or when no Accept carried it (2.3).
     Chosen(Chosen),

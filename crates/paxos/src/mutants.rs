@@ -57,6 +57,8 @@ pub enum Mutant {
     LearnsProposals,
     /// A leader's word vouches for whatever was accepted, in whatever ballot (PMS-21).
     VouchesForAnyBallot,
+    /// Acceptances counted for one slot vouch for all below it, too (PMS-3).
+    TakesCountForPrefix,
     /// A command that is chosen twice is applied twice (PMS-30).
     AppliesTwice,
     /// Commands of an earlier life of a front are applied behind those of a later one.

@@ -333,6 +333,15 @@ impl Proposer {
         reign.count();
     }
 
+    /// The learner that was to be told of acceptances has counted a majority of them (2.3).
+    pub fn on_counted(&mut self, ballot: Ballot, slot: Slot) {
+        let Some(reign) = self.reign.as_mut().filter(|reign| reign.ballot == ballot) else { return };
+        if let Some(flight) = reign.flights.get_mut(&slot) {
+            flight.counted = true;
+        }
+        reign.count();
+    }
+
     /// Somebody promised more. Gives way if it is the present ballot that was refused: a refusal of an old
     /// one says nothing about this one (PMS-19).
     pub fn on_refused(&mut self, ballot: Ballot, promised: Ballot) -> Vec<Effect> {
@@ -347,11 +356,21 @@ impl Proposer {
     /// Proposes everything that may be proposed now, and tells the learners what is chosen where somebody waits for
     /// it. To be called after each turn of input, so that what arrived together is batched.
     pub fn flush(&mut self, now: Time) -> Vec<Effect> {
+        self.note_near(now);
         // First, so that nobody who waits has to look for it behind a proposal.
         let mut effects = if self.options.hedge.is_some() { self.tell(false) } else { Vec::new() };
         effects.extend(self.propose(now));
         effects.extend(self.tell(false));
         effects
+    }
+
+    /// Sees who has accepted by now what everybody was asked.
+    fn note_near(&mut self, now: Time) {
+        let flights = self.reign.as_ref().map(|reign| &reign.flights);
+        let watched = self.asking.watches().and_then(|slot| flights?.get(&slot));
+        if let Some(flight) = watched.filter(|flight| flight.is_chosen()) {
+            self.asking.on_seen(&flight.accepted, now.since(flight.sent));
+        }
     }
 
     fn propose(&mut self, now: Time) -> Vec<Effect> {
@@ -381,7 +400,7 @@ impl Proposer {
         let mut effects = self.tell(true);
         let late = self.ask_others(|flight| hedge.is_some_and(|hedge| now.since(flight.sent) >= hedge));
         if !late.is_empty() {
-            self.asking.on_late();
+            self.asking.on_late(now);
         }
         effects.extend(late);
         let chosen = self.word();
@@ -394,7 +413,8 @@ impl Proposer {
             let silent = flight.configuration.voters().filter(|v| !flight.accepted.contains(v));
             let to = if flight.is_chosen() { vec![self.node] } else { silent.map(|v| v.node).collect() };
             let value = flight.value.clone();
-            let message = Message::Accept { ballot: reign.ballot, slot, value, chosen };
+            flight.learner = None;
+            let message = Message::Accept { ballot: reign.ballot, slot, value, chosen, learner: None };
             effects.push(Effect::Send { to, message });
         }
         let next = reign.jumped.map_or(reign.next, |jump| jump.from);
@@ -453,7 +473,7 @@ impl Proposer {
             return Some(effects);
         }
         let undecided = self.in_flight();
-        let mut origins = None;
+        let mut origins: Option<BTreeSet<NodeId>> = None;
         let value = if let Some(value) = found.filter(|_| !is(Mutant::IgnoresFoundValues)) {
             if self.bytes_in_flight() >= self.options.depth.saturating_mul(self.options.batch_bytes) {
                 // As much is under way as new batches would be. A long log sent at once is not answered before
@@ -472,14 +492,21 @@ impl Proposer {
         } else {
             return (!effects.is_empty()).then_some(effects);
         };
-        let few = self.options.hedge.and_then(|_| self.asking.few(&configuration, now));
-        let (asked, asked_all): (BTreeSet<NodeId>, bool) = match few {
-            Some(few) => (few.iter().map(|voter| voter.node).collect(), false),
+        let waiting =
+            origins.as_ref().filter(|origins| origins.len() == 1).and_then(BTreeSet::first).copied();
+        let hedged = self.options.hedge.is_some();
+        let few = if hedged { self.asking.few(&configuration, self.node, waiting, now) } else { None };
+        let (asked, learner): (BTreeSet<NodeId>, Option<NodeId>) = match &few {
+            Some(few) => (few.voters.iter().map(|voter| voter.node).collect(), few.learner),
             None => {
+                if hedged {
+                    self.asking.on_everybody(slot, now);
+                }
                 let voters = configuration.voters().map(|voter| voter.node);
-                (self.members.iter().copied().chain(voters).collect(), true)
+                (self.members.iter().copied().chain(voters).collect(), None)
             }
         };
+        let asked_all = few.is_none();
         let (chosen, to) = (self.word(), asked.iter().copied().collect());
         let reign = self.reign.as_mut().expect("checked above");
         for &node in &asked {
@@ -487,9 +514,11 @@ impl Proposer {
                 reign.telling.on_told(node, reign.chosen);
             }
         }
-        let message = Message::Accept { ballot: reign.ballot, slot, value: value.clone(), chosen };
+        let message = Message::Accept { ballot: reign.ballot, slot, value: value.clone(), chosen, learner };
         let accepted = BTreeSet::new();
-        let flight = Flight { value, configuration, accepted, sent: now, asked, asked_all, origins };
+        let counted = false;
+        let flight =
+            Flight { value, configuration, accepted, sent: now, asked, asked_all, origins, learner, counted };
         reign.flights.insert(slot, flight);
         reign.next = slot.next();
         effects.push(Effect::Send { to, message });

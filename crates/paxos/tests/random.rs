@@ -16,6 +16,7 @@ const SOMETIMES: &[&str] = &[
     "checkpoint installed",
     "command chosen twice",
     "command of an older life refused",
+    "counted in the leader's place",
     "disk wiped",
     "front renamed",
     "hand-over",

@@ -108,7 +108,7 @@ fn pms_22_a_leader_whose_learner_forgot_asks_the_acceptors() {
     let found = vec![Acceptance { slot: Slot(1), ballot: ballot(1, 1), value: value.clone() }];
     let proposed =
         messages(proposer.on_promise(ballot(2, 1), voter(1), Slot(1), None, Prefix::EMPTY, found, Time(5)));
-    let right = Message::Accept { ballot: ballot(2, 1), slot: Slot(1), value, chosen: None };
+    let right = Message::Accept { ballot: ballot(2, 1), slot: Slot(1), value, chosen: None, learner: None };
     assert_eq!(proposed, vec![(vec![N1], right)]);
 }
 

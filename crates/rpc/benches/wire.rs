@@ -43,7 +43,13 @@ fn peers(criterion: &mut Criterion) {
         (
             "accept",
             COMMANDS,
-            Message::Accept { ballot, slot, value: Value::batch(&commands()), chosen: Some(chosen) },
+            Message::Accept {
+                ballot,
+                slot,
+                value: Value::batch(&commands()),
+                chosen: Some(chosen),
+                learner: None,
+            },
         ),
         ("submit", COMMANDS, Message::Submit { commands: commands() }),
         ("accepted", 1, Message::Accepted { ballot, slot, voter }),

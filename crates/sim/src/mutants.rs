@@ -50,6 +50,7 @@ mutants! {
     ChangesAtOnce "changes-at-once" "a change of voters is in force at once, not a window later";
     LearnsProposals "learns-proposals" "a proposal counts as chosen when it is seen";
     VouchesForAnyBallot "vouches-for-any-ballot" "a leader's word vouches for other ballots' values";
+    TakesCountForPrefix "takes-count-for-prefix" "a majority counted in one slot vouches for all below it";
     AppliesTwice "applies-twice" "a command that is chosen twice is applied twice";
     AppliesStaleLives "applies-stale-lives" "commands of a front's earlier life are still applied";
     CheckpointForgetsSessions "checkpoint-forgets-sessions" "a checkpoint does not know what it contains";

@@ -73,6 +73,10 @@ pub(super) struct Flight {
     pub(super) asked_all: bool,
     /// Whose commands are in it; none if nobody knows.
     pub(super) origins: Option<BTreeSet<NodeId>>,
+    /// Who is told of the acceptances in this replica's place.
+    pub(super) learner: Option<NodeId>,
+    /// That one says that it is chosen.
+    pub(super) counted: bool,
 }
 
 impl Flight {
@@ -80,7 +84,7 @@ impl Flight {
         if is(Mutant::MinorityChooses) {
             return self.accepted.len() >= self.configuration.len() / 2;
         }
-        self.configuration.has_majority(&self.accepted)
+        self.counted || self.configuration.has_majority(&self.accepted)
     }
 
     /// Would it be chosen if this node accepted it?
@@ -91,9 +95,9 @@ impl Flight {
             && counted + 1 >= self.configuration.majority()
     }
 
-    /// Does a client of this node wait for it, as far as one can tell?
+    /// Does a client of this node wait for it, as far as one can tell, and for this replica to say that it is chosen?
     pub(super) fn is_awaited_by(&self, node: NodeId) -> bool {
-        self.origins.as_ref().is_none_or(|origins| origins.contains(&node))
+        self.learner != Some(node) && self.origins.as_ref().is_none_or(|origins| origins.contains(&node))
     }
 
     /// Is an answer of this node still to come, as far as one can tell?
@@ -101,11 +105,14 @@ impl Flight {
         self.asked.contains(&node) && !self.accepted.iter().any(|voter| voter.node == node)
     }
 
-    /// The proposal goes to everybody else who votes, too: those are returned.
+    /// The proposal goes to everybody else who votes, too, and acceptances come here: those who must hear of it are
+    /// returned.
     pub(super) fn ask_others(&mut self) -> Vec<NodeId> {
         self.asked_all = true;
-        let voters = self.configuration.voters().map(|voter| voter.node);
-        let others: Vec<NodeId> = voters.filter(|node| !self.asked.contains(node)).collect();
+        let elsewhere = self.learner.take().is_some();
+        let silent = self.configuration.voters().filter(|voter| !self.accepted.contains(voter));
+        let silent = silent.map(|voter| voter.node);
+        let others: Vec<NodeId> = silent.filter(|node| elsewhere || !self.asked.contains(node)).collect();
         self.asked.extend(&others);
         others
     }

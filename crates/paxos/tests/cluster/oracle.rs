@@ -133,9 +133,13 @@ impl Oracle {
     /// A message leaves `from`, or is on its way to `from` itself.
     pub fn on_sent(&mut self, message: &Message) {
         match message {
-            Message::Accept { ballot, slot, value, chosen } => {
+            Message::Accept { ballot, slot, value, chosen, .. } => {
                 self.on_issued(*ballot, *slot, value);
                 self.on_word(*chosen);
+            }
+            Message::Counted { ballot, slot } => {
+                let (from, upto) = (*slot, Prefix::through(*slot));
+                self.on_word(Some(Chosen { ballot: *ballot, from, upto }));
             }
             Message::Chosen(word) => self.on_word(Some(*word)),
             Message::Heartbeat { chosen, .. } => self.on_word(*chosen),

@@ -19,6 +19,7 @@ use synod_paxos::message::{Message, Outgoing, Progress};
 use synod_paxos::reader::{self, Reader, Ticket};
 use synod_paxos::types::{CommandId, Generation, Incarnation, NodeId, Prefix, VoterId};
 use synod_paxos::value::{Action, Value};
+use synod_paxos::votes::Votes;
 
 /// What a replica has applied.
 #[derive(Clone)]
@@ -69,6 +70,7 @@ pub struct Running {
     pub learner: Option<LearnerRole>,
     pub front: Front,
     reader: Reader,
+    votes: Votes,
     /// The clients at the front, by the name of their command.
     waiting: BTreeMap<CommandId, Request>,
     /// The reads that wait, with what was answered to anybody when they arrived.
@@ -136,6 +138,7 @@ impl Replica {
             learner: None,
             front: Front::new(self.id, generation, self.options.front, ctx.now),
             reader: Reader::new(Generation(ctx.rng.random()), retry / 4, membership.configurations().clone()),
+            votes: Votes::default(),
             waiting: BTreeMap::new(),
             reads: BTreeMap::new(),
             membership,
@@ -266,8 +269,9 @@ impl Replica {
                 Message::Prepare { ballot, from: first } => {
                     written.push(acceptor.on_prepare(from, *ballot, *first));
                 }
-                Message::Accept { ballot, slot, value, chosen } => {
-                    written.extend(acceptor.on_accept(from, *ballot, *slot, value.clone()));
+                Message::Accept { ballot, slot, value, chosen, learner } => {
+                    let learner = learner.unwrap_or(from);
+                    written.extend(acceptor.on_accept_for(from, learner, *ballot, *slot, value.clone()));
                     written.extend(chosen.and_then(|word| acceptor.on_chosen(word)));
                 }
                 Message::Chosen(word) | Message::Heartbeat { chosen: Some(word), .. } => {
@@ -283,10 +287,20 @@ impl Replica {
                 _ => {}
             }
         }
+        if let Message::Accepted { ballot, slot, voter } = &message
+            && ballot.node != self.id
+            && running.votes.on_accepted(*ballot, *slot, *voter)
+        {
+            ctx.count("counted in the leader's place", true);
+            ctx.send(self.id, ballot.node, Message::Counted { ballot: *ballot, slot: *slot });
+            if let Some(role) = running.learner.as_mut() {
+                learned = role.learner.on_counted(*ballot, *slot, now);
+            }
+        }
         if let Some(role) = running.learner.as_mut() {
             let learner = &mut role.learner;
             match &message {
-                Message::Accept { ballot, slot, value, chosen } => {
+                Message::Accept { ballot, slot, value, chosen, .. } => {
                     learned = learner.on_accept(*ballot, *slot, value.clone(), *chosen, now);
                 }
                 Message::Chosen(word) | Message::Heartbeat { chosen: Some(word), .. } => {
@@ -627,6 +641,7 @@ impl Replica {
             leadership.on_learned(role.learner.chosen());
             leadership.on_applied(&running.membership);
         }
+        running.votes.on_applied(running.membership.configurations().clone());
         let read = running.reader.on_applied(running.membership.configurations().clone(), ctx.now);
         let again = read.iter().any(|effect| matches!(effect, reader::Effect::Send(_)));
         ctx.count("read asked again after a change of voters", again);

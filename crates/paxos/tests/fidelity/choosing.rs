@@ -47,6 +47,25 @@ fn pms_03_a_word_vouches_for_no_slot_below_its_first() {
     assert_eq!(learner.on_chosen(word, START), vec![]);
 }
 
+/// Acceptances counted for a slot say that this one is chosen, and nothing of those below; nor do they vouch for a
+/// lower ballot's proposal.
+#[test]
+fn pms_03_a_count_vouches_for_its_own_slot_alone() {
+    let mut learner = Learner::new(NodeId(3), learner::Options::default(), Prefix::EMPTY);
+    for (slot, round) in [(1, 2), (2, 2), (3, 1)] {
+        learner.on_accept(ballot(round, 1), Slot(slot), value(slot), None, START);
+    }
+    assert_eq!(learner.on_counted(ballot(2, 1), Slot(2), START), vec![], "slot 1 may be open");
+    assert_eq!((learner.chosen(), learner.known()), (Prefix::EMPTY, Prefix::EMPTY));
+    assert_eq!(learner.on_counted(ballot(2, 1), Slot(3), START), vec![]);
+    let applied = |slot| learner::Effect::Apply { slot: Slot(slot), value: value(slot) };
+    assert_eq!(learner.on_counted(ballot(2, 1), Slot(1), START), vec![applied(1), applied(2)]);
+    assert_eq!(learner.chosen(), Prefix(2), "slot 3 is chosen, but that is not what was proposed here");
+    assert_eq!(learner.on_accept(ballot(3, 2), Slot(3), value(4), None, START), {
+        vec![learner::Effect::Apply { slot: Slot(3), value: value(4) }]
+    });
+}
+
 #[test]
 fn pms_03_a_restarted_replica_believes_its_log_only_as_far_as_its_leader_vouched() {
     let records = |accepted_in| {

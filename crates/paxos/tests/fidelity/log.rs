@@ -487,6 +487,54 @@ fn pms_37_others_are_asked_when_one_of_the_few_is_gone_or_late() {
     assert_eq!(proposer.in_flight(), 0);
 }
 
+/// When one other replica alone waits for a slot, acceptances go there, and it says when they are a majority (2.3).
+/// If it does not in time, everybody is asked to answer to the leader, also those who have accepted.
+#[test]
+fn pms_37_acceptances_go_to_who_waits_and_come_back_when_that_takes_too_long() {
+    let mut acceptors: Vec<Acceptor> = (1..=5).map(acceptor).collect();
+    let mut proposer = proposer(1, 5, 100);
+    phase_1(&mut proposer, &mut acceptors, Vec::new());
+    let ballot = proposer.leads().unwrap();
+    let asked = |effects: Vec<proposer::Effect>| {
+        effects.into_iter().find_map(|effect| match effect {
+            proposer::Effect::Send { to, message: Message::Accept { slot, learner, .. } } => Some((
+                slot.0,
+                to.into_iter().map(|node| node.0).collect::<Vec<_>>(),
+                learner.map(|node| node.0),
+            )),
+            _ => None,
+        })
+    };
+    let propose = |proposer: &mut Proposer, origin, sequence| {
+        proposer.on_submit(vec![command(origin, sequence)]);
+        asked(proposer.flush(START))
+    };
+    assert_eq!(propose(&mut proposer, 2, 1), Some((1, vec![1, 2, 3, 4, 5], None)));
+    for node in [1, 3, 4, 2] {
+        proposer.on_accepted(ballot, Slot(1), voter(node));
+    }
+    assert_eq!(propose(&mut proposer, 2, 2), Some((2, vec![1, 2, 3], Some(2))), "in another's place");
+    assert_eq!(propose(&mut proposer, 1, 1), Some((3, vec![1, 3, 4], None)), "it waits here");
+    assert_eq!(propose(&mut proposer, 5, 1), Some((4, vec![1, 3, 4], None)), "5 was not in time");
+    proposer.on_counted(Ballot { round: 9, ..ballot }, Slot(2));
+    proposer.on_counted(ballot, Slot(9));
+    assert_eq!(proposer.in_flight(), 3, "nothing that was said is of this ballot, or under way");
+    proposer.on_counted(ballot, Slot(2));
+    assert_eq!(proposer.in_flight(), 2);
+    let told = proposer.flush(START);
+    let to_2 = |effect: &proposer::Effect| matches!(effect, proposer::Effect::Send { to, .. } if to.contains(&NodeId(2)));
+    assert!(!told.iter().any(to_2), "it knows: {told:?}");
+    for slot in [3, 4] {
+        [1, 3, 4].iter().for_each(|&node| proposer.on_accepted(ballot, Slot(slot), voter(node)));
+    }
+    assert_eq!(propose(&mut proposer, 2, 3), Some((5, vec![1, 2, 3], Some(2))));
+    let late = proposer.tick(START + options().hedge.unwrap());
+    assert_eq!(asked(late), Some((5, vec![1, 2, 3, 4, 5], None)), "whoever accepted says so again");
+    [1, 2, 3].iter().for_each(|&node| proposer.on_accepted(ballot, Slot(5), voter(node)));
+    assert_eq!(proposer.in_flight(), 0);
+    assert_eq!(propose(&mut proposer, 2, 4).unwrap().2, None, "for a while");
+}
+
 /// The answer is what applying gave, the same at every replica that applied, kept while somebody may wait.
 #[test]
 fn pms_40_every_replica_that_applied_has_the_answer() {

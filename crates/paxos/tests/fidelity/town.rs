@@ -317,7 +317,7 @@ impl Town {
             Message::Prepare { ballot, from: first } => {
                 written.push(site.acceptor.on_prepare(from, *ballot, *first));
             }
-            Message::Accept { ballot, slot, value, chosen } => {
+            Message::Accept { ballot, slot, value, chosen, .. } => {
                 site.front.on_leader(*ballot);
                 written.extend(site.acceptor.on_accept(from, *ballot, *slot, value.clone()));
                 written.extend(chosen.and_then(|word| site.acceptor.on_chosen(word)));

@@ -284,7 +284,7 @@ impl Node {
                 roles.proposer.saw(ballot);
                 written.push(roles.acceptor.on_prepare(from, ballot, first));
             }
-            Message::Accept { ballot, slot, value, chosen } => {
+            Message::Accept { ballot, slot, value, chosen, .. } => {
                 for_acceptor = true;
                 roles.proposer.saw(ballot);
                 learned = roles.learner.on_accept(ballot, slot, value.clone(), chosen, now);

@@ -74,6 +74,7 @@ pub(crate) fn kind(message: &Message) -> &'static str {
         Message::Accept { .. } => "Accept",
         Message::Accepted { .. } => "Accepted",
         Message::Refused { .. } => "Refused",
+        Message::Counted { .. } => "Counted",
         Message::Chosen(_) => "Chosen",
         Message::Fetch { .. } => "Fetch",
         Message::Learn { .. } => "Learn",
@@ -94,12 +95,13 @@ pub(crate) fn message(message: &Message) -> String {
             let (trimmed, who) = (trim_point(*trimmed), speaking(voter));
             format!("{ballot} from={from}{until}{trimmed} accepted={}{who}", accepted(all))
         }
-        Message::Accept { ballot, slot, value: v, chosen: word } => {
+        Message::Accept { ballot, slot, value: v, chosen: word, .. } => {
             let word = word.map_or(String::new(), |word| format!(" (chosen {})", chosen(&word)));
             format!("{ballot} slot={slot} {}{word}", value(v))
         }
         Message::Accepted { ballot, slot, voter } => format!("{ballot} slot={slot}{}", speaking(voter)),
         Message::Refused { ballot, promised } => format!("{ballot} promised={promised}"),
+        Message::Counted { ballot, slot } => format!("{ballot} slot={slot}"),
         Message::Chosen(word) => chosen(word),
         Message::Fetch { from } => format!("from={from}"),
         Message::Learn { ballot, from, values } => {

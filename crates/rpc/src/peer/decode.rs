@@ -34,6 +34,7 @@ pub fn decode(bytes: Bytes) -> Result<Message, Error> {
             slot: slot(wire.slot)?,
             value: Value::from_encoded(wire.value),
             chosen: wire.chosen.map(chosen).transpose()?,
+            learner: wire.learner.map(NodeId),
         },
         Kind::Accepted(wire) => Message::Accepted {
             ballot: ballot(wire.ballot)?,
@@ -43,6 +44,7 @@ pub fn decode(bytes: Bytes) -> Result<Message, Error> {
         Kind::Refused(wire) => {
             Message::Refused { ballot: ballot(wire.ballot)?, promised: ballot(wire.promised)? }
         }
+        Kind::Counted(wire) => Message::Counted { ballot: ballot(wire.ballot)?, slot: slot(wire.slot)? },
         Kind::Chosen(wire) => Message::Chosen(chosen(wire)?),
         Kind::Fetch(wire) => Message::Fetch { from: slot(wire.from)? },
         Kind::Learn(wire) => Message::Learn {

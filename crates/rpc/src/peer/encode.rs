@@ -34,11 +34,12 @@ fn kind(message: &Message) -> Kind {
             trimmed: trimmed.0,
             accepted: accepted.iter().map(acceptance).collect(),
         }),
-        Message::Accept { ballot, slot, value, chosen } => Kind::Accept(pb::Accept {
+        Message::Accept { ballot, slot, value, chosen, learner } => Kind::Accept(pb::Accept {
             ballot: some_ballot(*ballot),
             slot: slot.0,
             value: value.encoded().clone(),
             chosen: chosen.map(self::chosen),
+            learner: learner.map(|node| node.0),
         }),
         Message::Accepted { ballot, slot, voter } => Kind::Accepted(pb::Accepted {
             ballot: some_ballot(*ballot),
@@ -47,6 +48,9 @@ fn kind(message: &Message) -> Kind {
         }),
         Message::Refused { ballot, promised } => {
             Kind::Refused(pb::Refused { ballot: some_ballot(*ballot), promised: some_ballot(*promised) })
+        }
+        Message::Counted { ballot, slot } => {
+            Kind::Counted(pb::Counted { ballot: some_ballot(*ballot), slot: slot.0 })
         }
         Message::Chosen(chosen) => Kind::Chosen(self::chosen(*chosen)),
         Message::Fetch { from } => Kind::Fetch(pb::Fetch { from: from.0 }),

@@ -54,10 +54,17 @@ fn samples() -> Vec<Message> {
             trimmed: Prefix::EMPTY,
             accepted: vec![],
         },
-        Message::Accept { ballot, slot, value: batch.clone(), chosen: Some(chosen) },
-        Message::Accept { ballot, slot, value: Value::no_op(), chosen: None },
+        Message::Accept {
+            ballot,
+            slot,
+            value: batch.clone(),
+            chosen: Some(chosen),
+            learner: Some(NodeId(3)),
+        },
+        Message::Accept { ballot, slot, value: Value::no_op(), chosen: None, learner: None },
         Message::Accepted { ballot, slot, voter },
         Message::Refused { ballot: low, promised: ballot },
+        Message::Counted { ballot, slot },
         Message::Chosen(chosen),
         Message::Fetch { from: slot },
         Message::Learn { ballot, from: Slot(1), values: vec![batch.clone(), Value::no_op()] },
@@ -96,7 +103,7 @@ fn every_kind_of_message_comes_back_as_it_went_out() {
         kinds.insert(pb::PeerMessage::decode(bytes.clone()).unwrap().kind.map(|kind| tag(&kind)).unwrap());
         assert_eq!(decode(bytes), Ok(message));
     }
-    assert_eq!(kinds, (1..=21).collect());
+    assert_eq!(kinds, (1..=22).collect());
 }
 
 fn tag(kind: &Kind) -> u64 {
@@ -109,7 +116,7 @@ fn tag(kind: &Kind) -> u64 {
 fn a_value_is_a_slice_of_what_arrived() {
     let value = Value::from_encoded(vec![7; 4096].into());
     let ballot = Ballot { round: 1, node: NodeId(1), generation: Generation(1) };
-    let bytes = encode(&Message::Accept { ballot, slot: Slot(1), value, chosen: None });
+    let bytes = encode(&Message::Accept { ballot, slot: Slot(1), value, chosen: None, learner: None });
     let Ok(Message::Accept { value, .. }) = decode(bytes.clone()) else { panic!("no Accept") };
     assert!(bytes.as_ptr_range().contains(&value.encoded().as_ptr()));
 }

@@ -47,6 +47,7 @@ impl Lane {
             | Message::Accept { .. }
             | Message::Accepted { .. }
             | Message::Refused { .. }
+            | Message::Counted { .. }
             | Message::Chosen(_)
             | Message::Learn { .. }
             | Message::Submit { .. }

@@ -177,5 +177,5 @@ fn numbered(slot: u64) -> Message {
 
 fn accept(slot: u64, bytes: usize) -> Message {
     let value = Value::from_encoded(vec![7; bytes].into());
-    Message::Accept { ballot: ballot(), slot: Slot(slot), value, chosen: None }
+    Message::Accept { ballot: ballot(), slot: Slot(slot), value, chosen: None, learner: None }
 }

@@ -166,9 +166,9 @@ fn step(shared: &Shared, acceptor: &mut Acceptor, input: Input) -> Vec<Effect> {
     match input {
         Input::Message { from, message } => match message {
             Message::Prepare { ballot, from: first } => vec![acceptor.on_prepare(from, ballot, first)],
-            Message::Accept { ballot, slot, value, chosen } => {
-                let mut effects: Vec<Effect> =
-                    acceptor.on_accept(from, ballot, slot, value).into_iter().collect();
+            Message::Accept { ballot, slot, value, chosen, learner } => {
+                let accepted = acceptor.on_accept_for(from, learner.unwrap_or(from), ballot, slot, value);
+                let mut effects: Vec<Effect> = accepted.into_iter().collect();
                 effects.extend(chosen.and_then(|chosen| acceptor.on_chosen(chosen)));
                 effects
             }

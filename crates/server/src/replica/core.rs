@@ -240,7 +240,7 @@ impl Core {
                 self.shared.tell_acceptor(from, message.clone());
                 self.tell_proposer(from, message);
             }
-            Message::Accept { ballot, slot, value, chosen } => {
+            Message::Accept { ballot, slot, value, chosen, .. } => {
                 let (ballot, slot, value, chosen) = (*ballot, *slot, value.clone(), *chosen);
                 self.shared.tell_acceptor(from, message.clone());
                 let weight = weight(&message);
@@ -317,8 +317,14 @@ impl Core {
                     self.after_reading(effects);
                 }
             }
+            Message::Accepted { ballot, slot, voter } if ballot.node != self.shared.node => {
+                if let Some(counted) = self.shared.count(*ballot, *slot, *voter) {
+                    self.send(vec![counted.to], counted.message);
+                }
+            }
             Message::Promise { .. }
             | Message::Accepted { .. }
+            | Message::Counted { .. }
             | Message::Refused { .. }
             | Message::Submit { .. }
             | Message::Decide { .. }

@@ -29,6 +29,8 @@ pub(crate) enum Input {
     Accept { ballot: Ballot, slot: Slot, value: Value, chosen: Option<Chosen> },
     /// A leader's word.
     Chosen(Chosen),
+    /// A majority accepted what that ballot proposed there.
+    Counted { ballot: Ballot, slot: Slot },
     /// Another learner's message.
     Message { from: NodeId, message: Message },
     /// A peer can be reached, or no longer can.
@@ -193,6 +195,7 @@ impl LearnerRole {
                 self.learner.on_accept(ballot, slot, value, chosen, now)
             }
             Input::Chosen(word) => self.learner.on_chosen(word, now),
+            Input::Counted { ballot, slot } => self.learner.on_counted(ballot, slot, now),
             Input::Connected { peer, up: false } => self.learner.on_disconnected(peer, now),
             Input::Connected { peer, up: true } => {
                 self.learner.on_connected(peer);
@@ -363,6 +366,7 @@ impl LearnerRole {
         let Some(state) = guard.as_ref() else { return };
         let membership = state.machine.membership().clone();
         drop(guard);
+        self.shared.votes().on_applied(membership.configurations().clone());
         self.learner.on_members(membership.members().keys().copied());
         self.shared.core.push_quietly(CoreInput::Applied(Applied {
             life: self.life,

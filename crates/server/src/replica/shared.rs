@@ -18,6 +18,7 @@ use synod_paxos::membership::Genesis;
 use synod_paxos::message::{Message, Outgoing};
 use synod_paxos::types::{Ballot, ClusterId, CommandId, Generation, NodeId, Prefix, Slot, Time, VoterId};
 use synod_paxos::value::Action;
+use synod_paxos::votes::Votes;
 use tokio::sync::{broadcast, oneshot, watch};
 
 /// How many slots' state hashes are remembered.
@@ -65,6 +66,7 @@ pub(crate) struct Shared {
     pub(crate) reads: Mutex<Vec<ReadWaiter>>,
     pub(crate) events: broadcast::Sender<Event>,
     pub(crate) board: Mutex<Board>,
+    votes: Mutex<Votes>,
     pub(crate) acceptor: Way<acceptor::Input>,
     pub(crate) learner: Way<learner::Input>,
     state: RwLock<Option<State>>,
@@ -99,6 +101,7 @@ impl Shared {
             reads: Mutex::new(Vec::new()),
             events,
             board: Mutex::new(Board::default()),
+            votes: Mutex::default(),
             acceptor: Mutex::new(None),
             learner: Mutex::new(None),
             state: RwLock::new(None),
@@ -308,6 +311,21 @@ impl Shared {
         self.send_all(vec![outgoing]);
     }
 
+    /// The acceptances that this replica was told of in a leader's place.
+    pub(crate) fn votes(&self) -> MutexGuard<'_, Votes> {
+        lock(&self.votes)
+    }
+
+    /// Counts an acceptance of another's proposal, as that one asked for. The one that makes a majority has the learner
+    /// called, because somebody here waits, and the leader told, which is returned.
+    pub(crate) fn count(&self, ballot: Ballot, slot: Slot, voter: VoterId) -> Option<Outgoing> {
+        if !self.votes().on_accepted(ballot, slot, voter) {
+            return None;
+        }
+        self.tell_learner(learner::Input::Counted { ballot, slot }, weight_of(0));
+        Some(Outgoing { to: ballot.node, message: Message::Counted { ballot, slot } })
+    }
+
     /// Sends a role's messages.
     pub(crate) fn send_all(&self, outgoing: Vec<Outgoing>) {
         for Outgoing { to, message } in &outgoing {
@@ -316,6 +334,18 @@ impl Shared {
         let (local, others): (Vec<_>, Vec<_>) = outgoing.into_iter().partition(|it| it.to == self.node);
         if let Some(links) = self.links.get().filter(|_| !others.is_empty()) {
             links.send_all(&others);
+        }
+        // The acceptor's thread counts itself: the core has nothing to add.
+        let (counted, local): (Vec<_>, Vec<_>) = local.into_iter().partition(|it| match it.message {
+            Message::Accepted { ballot, .. } => ballot.node != self.node,
+            _ => false,
+        });
+        for Outgoing { message, .. } in counted {
+            if let Message::Accepted { ballot, slot, voter } = message
+                && let Some(counted) = self.count(ballot, slot, voter)
+            {
+                self.send_one(counted);
+            }
         }
         if !local.is_empty() {
             // One's own vote seldom is the last, and can lie until it is or another comes.

@@ -59,7 +59,13 @@ fn messages() -> Vec<Said> {
         trimmed: Prefix(1),
         accepted: accepted.clone().collect(),
     };
-    let accept = |chosen| Said::Accept { ballot: ballot(2), slot: Slot(4), value: batch(), chosen };
+    let accept = |chosen| Said::Accept {
+        ballot: ballot(2),
+        slot: Slot(4),
+        value: batch(),
+        chosen,
+        learner: chosen.map(|_| NodeId(2)),
+    };
     vec![
         prepare,
         promise(None),
@@ -68,6 +74,7 @@ fn messages() -> Vec<Said> {
         accept(Some(chosen)),
         Said::Accepted { ballot: ballot(2), slot: Slot(4), voter: voter() },
         Said::Refused { ballot: ballot(2), promised: ballot(3) },
+        Said::Counted { ballot: ballot(2), slot: Slot(4) },
         Said::Chosen(chosen),
         Said::Fetch { from: Slot(1) },
         Said::Learn { ballot: ballot(2), from: Slot(1), values: vec![batch(), Value::no_op()] },

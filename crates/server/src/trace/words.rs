@@ -142,6 +142,8 @@ pub enum Message {
         value: Batch,
         #[serde(default)]
         chosen: Option<Chosen>,
+        #[serde(with = "coded", default)]
+        learner: Option<NodeId>,
     },
     Accepted {
         ballot: Ballot,
@@ -152,6 +154,11 @@ pub enum Message {
     Refused {
         ballot: Ballot,
         promised: Ballot,
+    },
+    Counted {
+        ballot: Ballot,
+        #[serde(with = "coded")]
+        slot: Slot,
     },
     Chosen(Chosen),
     Fetch {
@@ -338,11 +345,12 @@ impl Translator<'_> {
                     .collect(),
                 more: accepted.len().saturating_sub(MOST_LISTED),
             },
-            Said::Accept { ballot: b, slot, value, chosen } => Message::Accept {
+            Said::Accept { ballot: b, slot, value, chosen, learner } => Message::Accept {
                 ballot: ballot(b),
                 slot: *slot,
                 value: self.value(value),
                 chosen: chosen.map(|chosen| self.chosen(chosen)),
+                learner: *learner,
             },
             Said::Accepted { ballot: b, slot, voter } => {
                 Message::Accepted { ballot: ballot(b), slot: *slot, voter: self.voter(*voter) }
@@ -350,6 +358,7 @@ impl Translator<'_> {
             Said::Refused { ballot: b, promised } => {
                 Message::Refused { ballot: ballot(b), promised: ballot(promised) }
             }
+            Said::Counted { ballot: b, slot } => Message::Counted { ballot: ballot(b), slot: *slot },
             Said::Chosen(chosen) => Message::Chosen(self.chosen(*chosen)),
             Said::Fetch { from } => Message::Fetch { from: *from },
             Said::Learn { ballot: b, from, values } => Message::Learn {

@@ -49,8 +49,8 @@ fn tell_acceptor(acceptor: &mut Acceptor, message: Message) {
     let before = (acceptor.promised(), acceptor.highest(), acceptor.chosen().map(|chosen| chosen.ballot));
     match message {
         Message::Prepare { ballot, from } => drop(acceptor.on_prepare(PEER, ballot, from)),
-        Message::Accept { ballot, slot, value, chosen } => {
-            let _ = acceptor.on_accept(PEER, ballot, slot, value);
+        Message::Accept { ballot, slot, value, chosen, learner } => {
+            let _ = acceptor.on_accept_for(PEER, learner.unwrap_or(PEER), ballot, slot, value);
             let _ = chosen.map(|chosen| acceptor.on_chosen(chosen));
         }
         Message::Chosen(chosen) => drop(acceptor.on_chosen(chosen)),
@@ -68,7 +68,7 @@ fn tell_learner(learner: &mut Learner, message: Message) {
     let mut chosen = learner.chosen();
     let now = Time(1_000_000);
     let mut effects = match message {
-        Message::Accept { ballot, slot, value, chosen } => {
+        Message::Accept { ballot, slot, value, chosen, .. } => {
             learner.on_accept(ballot, slot, value, chosen, now)
         }
         Message::Chosen(word) => learner.on_chosen(word, now),

@@ -30,13 +30,7 @@ impl HonestLearning {
         let known = self.words.get(&ballot).filter(|(first, _)| *first <= from);
         let (first, seen) = known.copied().unwrap_or((from, Prefix::before(from)));
         for slot in (from.0.max(seen.next().0)..=upto.0).map(Slot) {
-            let proposed = ledger.proposal(slot, ballot).map(|proposal| &proposal.value);
-            let chosen = ledger.chosen(slot).map(|chosen| &chosen.value);
-            hold!(
-                proposed.is_some() && proposed == chosen,
-                RULE,
-                "{ballot} is said to have chosen {slot}, where it proposed {proposed:?}; chosen is {chosen:?}"
-            );
+            counted(ledger, ballot, slot)?;
         }
         // A word that begins behind what was seen says nothing of the slots between.
         let joined = from <= seen.next();
@@ -44,6 +38,18 @@ impl HonestLearning {
         self.words.insert(ballot, range);
         Ok(())
     }
+}
+
+/// Somebody says that `slot` is chosen, with what `ballot` proposed.
+fn counted(ledger: &Ledger, ballot: Ballot, slot: Slot) -> Verdict {
+    let proposed = ledger.proposal(slot, ballot).map(|proposal| &proposal.value);
+    let chosen = ledger.chosen(slot).map(|chosen| &chosen.value);
+    hold!(
+        proposed.is_some() && proposed == chosen,
+        RULE,
+        "{ballot} is said to have chosen {slot}, where it proposed {proposed:?}; chosen is {chosen:?}"
+    );
+    Ok(())
 }
 
 /// `who` says that the log is chosen up to `upto`.
@@ -64,6 +70,7 @@ impl Invariant for HonestLearning {
         match message {
             Message::Accept { chosen, .. } | Message::Heartbeat { chosen, .. } => self.word(ledger, *chosen),
             Message::Chosen(word) => self.word(ledger, Some(*word)),
+            Message::Counted { ballot, slot } => counted(ledger, *ballot, *slot),
             Message::Learn { ballot, from, values } => {
                 let upto = Prefix(from.0 + values.len() as u64 - 1);
                 self.word(ledger, Some(Chosen { ballot: *ballot, from: *from, upto }))?;

@@ -213,7 +213,8 @@ impl Story {
     }
 
     pub(super) fn accept(&mut self, ballot: Ballot, n: u64, value: &Value) -> Verdict {
-        let message = Message::Accept { ballot, slot: Slot(n), value: value.clone(), chosen: None };
+        let message =
+            Message::Accept { ballot, slot: Slot(n), value: value.clone(), chosen: None, learner: None };
         self.sent(ballot.node.0, message)
     }
 

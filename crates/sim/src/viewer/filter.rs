@@ -57,9 +57,10 @@ fn is_about(message: &Message, wanted: Slot) -> bool {
     match message {
         Message::Prepare { from, .. } => *from <= wanted,
         Message::Promise { from, until, .. } => *from <= wanted && until.is_none_or(|until| wanted < until),
-        Message::Accept { slot, .. } | Message::Accepted { slot, .. } | Message::Decide { slot } => {
-            *slot == wanted
-        }
+        Message::Accept { slot, .. }
+        | Message::Accepted { slot, .. }
+        | Message::Counted { slot, .. }
+        | Message::Decide { slot } => *slot == wanted,
         Message::Chosen(word) => word.from <= wanted && word.upto.contains(wanted),
         Message::Fetch { from } => *from <= wanted,
         Message::Learn { from, slots, .. } | Message::Entries { from, slots, .. } => {

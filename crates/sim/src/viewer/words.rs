@@ -24,7 +24,7 @@ pub(super) fn message(message: &Message, wanted: Option<Slot>) -> String {
             }
             text
         }
-        Message::Accept { ballot, slot, value, chosen } => {
+        Message::Accept { ballot, slot, value, chosen, .. } => {
             let mut text = format!("Accept {} slot {slot}: {}", ballot.text, batch(value));
             if let Some(word) = chosen {
                 let _ = write!(text, "; {} chosen", range(word.from, word.upto));
@@ -35,6 +35,7 @@ pub(super) fn message(message: &Message, wanted: Option<Slot>) -> String {
         Message::Refused { ballot, promised } => {
             format!("Refused {}: promised {}", ballot.text, promised.text)
         }
+        Message::Counted { ballot, slot } => format!("Counted {} slot {slot}", ballot.text),
         Message::Chosen(word) => format!("Chosen {}: {}", word.ballot.text, range(word.from, word.upto)),
         Message::Fetch { from } => format!("Fetch: slots from {from} on"),
         Message::Learn { ballot, from, slots, bytes } => {

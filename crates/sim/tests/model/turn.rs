@@ -375,7 +375,7 @@ impl Turn<'_> {
                     network.prepares.extend(to.into_iter().map(|to| (ballot, from, to)));
                 }
                 Message::Accept { slot, .. } if slot.0 > self.world.slots => {}
-                Message::Accept { ballot, slot, value, chosen } => {
+                Message::Accept { ballot, slot, value, chosen, .. } => {
                     let asked = self.world.commands(ballot, seat.begun, true);
                     let proposal = (slot, ballot, value);
                     laws::on_proposed(self.world, &self.state, &proposal, &asked, &mut self.broken);

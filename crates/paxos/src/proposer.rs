@@ -336,8 +336,10 @@ impl Proposer {
     /// The learner that was to be told of acceptances has counted a majority of them (2.3).
     pub fn on_counted(&mut self, ballot: Ballot, slot: Slot) {
         let Some(reign) = self.reign.as_mut().filter(|reign| reign.ballot == ballot) else { return };
-        if let Some(flight) = reign.flights.get_mut(&slot) {
-            flight.counted = true;
+        let Some(flight) = reign.flights.get_mut(&slot) else { return };
+        flight.counted = true;
+        if let Some(node) = flight.learner.filter(|&node| reign.telling.told(node).next() == slot) {
+            reign.telling.on_told(node, Prefix::through(slot)); // by itself
         }
         reign.count();
     }
@@ -492,8 +494,9 @@ impl Proposer {
         } else {
             return (!effects.is_empty()).then_some(effects);
         };
-        let waiting =
-            origins.as_ref().filter(|origins| origins.len() == 1).and_then(BTreeSet::first).copied();
+        let reign = self.reign.as_ref().expect("checked above");
+        let alone = origins.as_ref().filter(|origins| origins.len() == 1).and_then(BTreeSet::first).copied();
+        let waiting = alone.filter(|&node| reign.may_count(node));
         let hedged = self.options.hedge.is_some();
         let few = if hedged { self.asking.few(&configuration, self.node, waiting, now) } else { None };
         let (asked, learner): (BTreeSet<NodeId>, Option<NodeId>) = match &few {
@@ -509,6 +512,13 @@ impl Proposer {
         let asked_all = few.is_none();
         let (chosen, to) = (self.word(), asked.iter().copied().collect());
         let reign = self.reign.as_mut().expect("checked above");
+        let mut lessons = Vec::new();
+        if let Some(node) = learner
+            && let Some(How::Values(first)) = reign.untold(node)
+        {
+            lessons = reign.lessons(first, self.options.batch_bytes);
+            reign.telling.on_told(node, reign.chosen);
+        }
         for &node in &asked {
             if reign.untold(node) == Some(How::Word) {
                 reign.telling.on_told(node, reign.chosen);
@@ -522,6 +532,9 @@ impl Proposer {
         reign.flights.insert(slot, flight);
         reign.next = slot.next();
         effects.push(Effect::Send { to, message });
+        // Who counts needs these to apply the slot; its disk need not wait for them.
+        let counting: Vec<NodeId> = learner.into_iter().collect();
+        effects.extend(lessons.into_iter().map(|message| Effect::Send { to: counting.clone(), message }));
         Some(effects)
     }
 

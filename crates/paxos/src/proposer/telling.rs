@@ -136,6 +136,16 @@ impl Reign {
         Some(if complete && !has_all { How::Values(first) } else { How::Word })
     }
 
+    /// If `node` alone were told that the next slot is chosen, could it apply that at once? Only if it knows by then
+    /// of everything before: what is chosen it can be told with the proposal, while it is here; what is not, it has
+    /// to be counting, too.
+    pub(super) fn may_count(&self, node: NodeId) -> bool {
+        let first = self.telling.told(node).next();
+        let here = self.flights.range(first..).count() as u64;
+        let mut open = self.flights.range(self.chosen.next()..);
+        here == self.next.0.saturating_sub(first.0) && open.all(|(_, flight)| flight.learner == Some(node))
+    }
+
     /// Does somebody at `node` wait for what it was not told?
     pub(super) fn is_awaited_by(&self, node: NodeId) -> bool {
         let first = self.telling.told(node).next();

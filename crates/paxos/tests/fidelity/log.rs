@@ -535,6 +535,54 @@ fn pms_37_acceptances_go_to_who_waits_and_come_back_when_that_takes_too_long() {
     assert_eq!(propose(&mut proposer, 2, 4).unwrap().2, None, "for a while");
 }
 
+/// Who counts has to know of all that came before, or it learns that a slot is chosen and cannot apply it: values that
+/// it was not asked to accept come with the proposal, and while another's slot is open, the leader counts.
+#[test]
+fn pms_37_who_counts_lacks_nothing_that_came_before() {
+    let mut acceptors: Vec<Acceptor> = (1..=5).map(acceptor).collect();
+    let mut proposer = proposer(1, 5, 100);
+    phase_1(&mut proposer, &mut acceptors, Vec::new());
+    let ballot = proposer.leads().unwrap();
+    let propose = |proposer: &mut Proposer, origin, sequence| {
+        proposer.on_submit(vec![command(origin, sequence)]);
+        let sent = proposer.flush(START).into_iter().filter_map(|effect| match effect {
+            proposer::Effect::Send { to, message } => Some((to, message)),
+            _ => None,
+        });
+        sent.collect::<Vec<_>>()
+    };
+    let learner = |sent: &[(Vec<NodeId>, Message)]| {
+        let learners = sent.iter().filter_map(|(_, message)| match message {
+            Message::Accept { learner, .. } => Some(*learner),
+            _ => None,
+        });
+        learners.last().unwrap()
+    };
+    propose(&mut proposer, 1, 1);
+    for node in 1..=5 {
+        proposer.on_accepted(ballot, Slot(1), voter(node));
+    }
+    assert_eq!(learner(&propose(&mut proposer, 2, 1)), Some(NodeId(2)));
+    assert_eq!(learner(&propose(&mut proposer, 3, 1)), None, "3 could not know when 2's slot is chosen");
+    assert_eq!(learner(&propose(&mut proposer, 2, 2)), None, "nor 2 when 3's is");
+    proposer.on_counted(ballot, Slot(2));
+    for slot in [3, 4] {
+        (1..=3).for_each(|node| proposer.on_accepted(ballot, Slot(slot), voter(node)));
+    }
+    proposer.flush(START);
+    let sent = propose(&mut proposer, 5, 1);
+    assert_eq!(learner(&sent), Some(NodeId(5)));
+    let lesson = |(to, message): &(Vec<NodeId>, Message)| match message {
+        Message::Learn { from, values, .. } if *to == [NodeId(5)] => Some((from.0, values.len())),
+        _ => None,
+    };
+    assert_eq!(
+        sent.iter().find_map(lesson),
+        Some((1, 4)),
+        "5 was not asked to accept all of these: {sent:?}"
+    );
+}
+
 /// The answer is what applying gave, the same at every replica that applied, kept while somebody may wait.
 #[test]
 fn pms_40_every_replica_that_applied_has_the_answer() {

@@ -6,7 +6,7 @@
 //! [`Chosen`] for why that is sound), or when a leader or another learner vouches for the value itself (2.3). It may
 //! learn in any order, but releases slot after slot (PMS-35).
 //!
-//! What it misses it fetches from any other learner: values while that one has them, a checkpoint when not.
+//! What it misses it fetches from any other learner: values while one has them, a checkpoint when not.
 //! No acceptor is asked, because what an acceptor accepted need not be chosen (PMS-20).
 
 use crate::message::{Chosen, Message, Outgoing};
@@ -74,8 +74,8 @@ pub struct Learner {
     peers: Vec<NodeId>,
     /// Those that can be reached, as far as known.
     reachable: BTreeSet<NodeId>,
-    /// How many were asked since something was last learned.
-    in_vain: usize,
+    /// Who was asked since something was last learned, and what the checkpoint covers that was offered instead.
+    asked: BTreeMap<NodeId, Option<Prefix>>,
     chosen: Prefix,
     /// Per slot above the chosen prefix, the proposal of the highest ballot heard.
     proposals: BTreeMap<Slot, (Ballot, Value)>,
@@ -111,7 +111,7 @@ impl Learner {
             options,
             peers: Vec::new(),
             reachable: BTreeSet::new(),
-            in_vain: 0,
+            asked: BTreeMap::new(),
             chosen: applied,
             proposals: BTreeMap::new(),
             proposal_bytes: 0,
@@ -155,8 +155,8 @@ impl Learner {
     /// clients wait for what it had no time to tell.
     pub fn on_disconnected(&mut self, peer: NodeId, now: Time) -> Vec<Effect> {
         self.reachable.remove(&peer);
-        if self.fetch.as_ref().is_some_and(|fetch| fetch.asked == peer && !fetch.installing) {
-            self.in_vain = self.in_vain.saturating_sub(1); // it never came to an answer
+        self.asked.remove(&peer); // it comes to no answer, and its offer is void
+        if self.awaits(peer) {
             return self.fetch(now).into_iter().collect();
         }
         Vec::new()
@@ -287,15 +287,23 @@ impl Learner {
         Some(Effect::Send(Outgoing { to, message: Message::Entries { from, values, chosen: self.chosen } }))
     }
 
-    /// Another learner no longer has the values asked for, but a checkpoint.
+    /// Another learner no longer has the values asked for, but a checkpoint. That is for when nobody has the values.
     pub fn on_take_checkpoint(&mut self, from: NodeId, applied: Prefix, now: Time) -> Vec<Effect> {
-        self.known = self.known.max(applied);
-        let expected = self.fetch.as_ref().is_some_and(|fetch| fetch.asked == from && !fetch.installing);
-        if !expected || applied <= self.chosen {
+        self.on_known(applied, now);
+        // If something was learned since it was asked, it may well have what is missing now.
+        let useful = applied > self.chosen && self.asked.contains_key(&from);
+        if useful {
+            self.asked.insert(from, Some(applied));
+        }
+        if !self.awaits(from) {
             return Vec::new();
         }
-        self.fetch = Some(Fetch { asked: from, sent: now, installing: true });
-        vec![Effect::Install { from }]
+        self.fetch = None;
+        if useful {
+            return self.fetch(now).into_iter().collect();
+        }
+        self.hole_since = self.hole_since.map(|_| now); // not at once again
+        Vec::new()
     }
 
     /// A checkpoint that covers `applied` is installed: the log goes on behind it.
@@ -305,7 +313,7 @@ impl Learner {
         if applied > self.chosen {
             self.chosen = applied;
             self.known = self.known.max(applied);
-            self.in_vain = 0;
+            self.asked.clear();
             self.log.clear();
             self.log_bytes = 0;
             self.counted = self.counted.split_off(&applied.next());
@@ -316,9 +324,11 @@ impl Learner {
         effects
     }
 
-    /// The checkpoint could not be had; somebody else will be asked.
+    /// The checkpoint could not be had: another is taken, or somebody else asked.
     pub fn on_not_installed(&mut self, now: Time) {
-        self.fetch = None;
+        if let Some(fetch) = self.fetch.take() {
+            self.asked.insert(fetch.asked, None);
+        }
         self.hole_since = self.hole_since.map(|_| now); // not at once again
     }
 
@@ -382,7 +392,7 @@ impl Learner {
         assert_eq!(slot, self.chosen.next(), "slots are released in order");
         self.chosen = Prefix::through(slot);
         self.known = self.known.max(self.chosen);
-        self.in_vain = 0;
+        self.asked.clear();
         self.hole_since = None; // some progress; a hole behind this slot is a new one
         self.forget_proposal(slot);
         self.counted.remove(&slot);
@@ -402,19 +412,33 @@ impl Learner {
         }
     }
 
+    /// Asks the next one for values. Once all that can be reached were asked, takes the checkpoint that covers most.
     fn fetch(&mut self, now: Time) -> Option<Effect> {
-        let mut turns = (1..=self.peers.len()).map(|step| (self.turn + step) % self.peers.len());
-        let mut reachable = turns.clone().filter(|&turn| self.reachable.contains(&self.peers[turn]));
+        let best = self.asked.iter().filter_map(|(&from, &offer)| Some((offer?, from))).max();
+        if best.is_none() && self.peers.iter().all(|peer| self.asked.contains_key(peer)) {
+            self.asked.clear(); // in vain, so from the beginning
+        }
+        let turns = (1..=self.peers.len()).map(|step| (self.turn + step) % self.peers.len());
+        let mut turns = turns.filter(|&turn| !self.asked.contains_key(&self.peers[turn]));
+        let reachable = turns.clone().find(|&turn| self.reachable.contains(&self.peers[turn]));
+        if let (None, Some((_, from))) = (reachable, best) {
+            self.fetch = Some(Fetch { asked: from, sent: now, installing: true });
+            return Some(Effect::Install { from });
+        }
         // That somebody cannot be reached is hearsay: once all others were asked in vain, everybody is.
-        let others_may_know = self.in_vain < reachable.clone().count();
-        self.turn = if others_may_know { reachable.next()? } else { turns.next()? };
-        self.in_vain += 1;
+        self.turn = reachable.or_else(|| turns.next())?;
         self.ask(now)
+    }
+
+    /// Was that peer asked, and has neither answered nor been given up?
+    fn awaits(&self, peer: NodeId) -> bool {
+        self.fetch.as_ref().is_some_and(|fetch| fetch.asked == peer && !fetch.installing)
     }
 
     /// Asks the peer whose turn it is.
     fn ask(&mut self, now: Time) -> Option<Effect> {
         let to = *self.peers.get(self.turn)?;
+        self.asked.insert(to, None);
         self.fetch = Some(Fetch { asked: to, sent: now, installing: false });
         Some(Effect::Send(Outgoing { to, message: Message::Fetch { from: self.chosen.next() } }))
     }

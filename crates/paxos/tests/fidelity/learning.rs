@@ -122,6 +122,138 @@ fn pms_21_a_checkpoint_is_an_answer() {
     assert_eq!(asked(learner.tick(now)), [NodeId(2)], "not n1, which is not there");
 }
 
+/// A learner that has slots up to `applied`, lacks those up to 9, and has just asked n2 of n1, n2 and n3, which all can
+/// be reached.
+fn asking(applied: Prefix) -> (Learner, Time) {
+    let options = learner::Options::default();
+    let mut learner = Learner::new(NodeId(4), options, applied);
+    learner.on_members((1..=4).map(NodeId));
+    for peer in 1..=3 {
+        learner.on_connected(NodeId(peer));
+    }
+    learner.on_known(Prefix(9), START);
+    let now = START + options.patience;
+    assert_eq!(asked(learner.tick(now)), [NodeId(2)]);
+    (learner, now)
+}
+
+fn install(from: u64) -> Vec<learner::Effect> {
+    vec![learner::Effect::Install { from: NodeId(from) }]
+}
+
+/// A learner took a whole checkpoint because the first it asked had just begun itself, and remembered nothing. Others
+/// had the one slot that was missing.
+#[test]
+fn pms_21_values_come_before_a_checkpoint() {
+    let (mut learner, now) = asking(Prefix(8));
+    assert_eq!(asked(learner.on_take_checkpoint(NodeId(2), Prefix(9), now)), [NodeId(3)], "at once");
+    let apply = learner::Effect::Apply { slot: Slot(9), value: value(9) };
+    assert_eq!(learner.on_entries(Slot(9), vec![value(9)], Prefix(9), now), [apply]);
+    assert_eq!(learner.tick(now + Duration::from_secs(9)), vec![], "nothing is missing");
+}
+
+/// If nobody has the values, the checkpoint is taken that covers most.
+#[test]
+fn pms_21_of_all_checkpoints_the_longest_is_taken() {
+    let (mut learner, now) = asking(Prefix::EMPTY);
+    assert_eq!(asked(learner.on_take_checkpoint(NodeId(2), Prefix(7), now)), [NodeId(3)]);
+    assert_eq!(asked(learner.on_take_checkpoint(NodeId(3), Prefix(9), now)), [NodeId(1)]);
+    assert_eq!(learner.on_take_checkpoint(NodeId(1), Prefix(8), now), install(3));
+    assert_eq!(learner.tick(now + Duration::from_secs(9)), vec![], "it takes as long as it takes");
+}
+
+/// Who says nothing is waited for once, and who has nothing is no reason to wait.
+#[test]
+fn pms_21_silence_delays_a_checkpoint_and_does_not_prevent_it() {
+    let options = learner::Options::default();
+    let (mut learner, now) = asking(Prefix::EMPTY);
+    assert_eq!(asked(learner.on_take_checkpoint(NodeId(2), Prefix(7), now)), [NodeId(3)]);
+    let now = now + options.retry;
+    assert_eq!(asked(learner.tick(now)), [NodeId(1)]);
+    assert_eq!(learner.on_entries(Slot(1), vec![], Prefix::EMPTY, now), vec![]);
+    assert_eq!(learner.tick(now + options.patience), install(2));
+}
+
+/// An offer that comes late is an offer.
+#[test]
+fn pms_21_a_late_offer_counts() {
+    let options = learner::Options::default();
+    let (mut learner, now) = asking(Prefix::EMPTY);
+    let now = now + options.retry;
+    assert_eq!(asked(learner.tick(now)), [NodeId(3)]);
+    assert_eq!(learner.on_take_checkpoint(NodeId(2), Prefix(9), now), vec![], "n3 was asked");
+    assert_eq!(asked(learner.on_take_checkpoint(NodeId(3), Prefix(8), now)), [NodeId(1)]);
+    assert_eq!(learner.on_take_checkpoint(NodeId(1), Prefix(8), now), install(2));
+}
+
+/// Whoever offered a checkpoint may be gone when all others were asked. Then another's is taken, or all are asked again.
+#[test]
+fn pms_21_an_offer_ends_with_its_connection() {
+    let options = learner::Options::default();
+    let (mut learner, now) = asking(Prefix::EMPTY);
+    learner.on_take_checkpoint(NodeId(2), Prefix(9), now);
+    assert_eq!(learner.on_disconnected(NodeId(2), now), vec![], "n3 was asked");
+    assert_eq!(asked(learner.on_take_checkpoint(NodeId(3), Prefix(8), now)), [NodeId(1)]);
+    assert_eq!(learner.on_disconnected(NodeId(3), now), vec![], "n1 was asked");
+    learner.on_connected(NodeId(3));
+    assert_eq!(learner.on_entries(Slot(1), vec![], Prefix::EMPTY, now), vec![]);
+    let now = now + options.patience;
+    assert_eq!(asked(learner.tick(now)), [NodeId(3)], "it is back, and perhaps another one");
+    assert_eq!(learner.on_take_checkpoint(NodeId(3), Prefix(8), now), install(3));
+}
+
+/// A checkpoint that could not be had is forgotten; if there is another, that one is tried.
+#[test]
+fn pms_21_a_checkpoint_that_failed_leaves_the_others() {
+    let options = learner::Options::default();
+    let (mut learner, mut now) = asking(Prefix::EMPTY);
+    learner.on_take_checkpoint(NodeId(2), Prefix(7), now);
+    learner.on_take_checkpoint(NodeId(3), Prefix(9), now);
+    assert_eq!(learner.on_take_checkpoint(NodeId(1), Prefix(8), now), install(3));
+    for next in [1, 2] {
+        learner.on_not_installed(now);
+        assert_eq!(learner.tick(now), vec![], "not at once");
+        now = now + options.patience;
+        assert_eq!(learner.tick(now), install(next));
+    }
+    learner.on_not_installed(now);
+    assert_eq!(asked(learner.tick(now + options.patience)), [NodeId(2)], "from the beginning");
+}
+
+/// Offers are about the slots that were missing then. With the next value others may have more.
+#[test]
+fn pms_21_with_a_value_learned_offers_are_forgotten() {
+    let (mut learner, now) = asking(Prefix::EMPTY);
+    assert_eq!(asked(learner.on_take_checkpoint(NodeId(2), Prefix(7), now)), [NodeId(3)]);
+    let effects = learner.on_entries(Slot(1), vec![value(1)], Prefix(9), now);
+    assert_eq!(effects.len(), 2, "it applies slot 1, and asks n3 again: {effects:?}");
+    assert_eq!(asked(learner.on_take_checkpoint(NodeId(3), Prefix(8), now)), [NodeId(1)]);
+    assert_eq!(asked(learner.on_take_checkpoint(NodeId(1), Prefix(8), now)), [NodeId(2)]);
+    assert_eq!(learner.on_take_checkpoint(NodeId(2), Prefix(9), now), install(2));
+}
+
+/// Nor is a checkpoint taken for the sake of slots that came on another way while the question travelled.
+#[test]
+fn pms_21_an_offer_for_what_is_no_longer_missing_is_not_taken() {
+    let options = learner::Options::default();
+    let (mut learner, now) = asking(Prefix(8));
+    assert_eq!(learner.on_learn(Slot(9), vec![value(9)], now).len(), 1);
+    assert_eq!(learner.on_take_checkpoint(NodeId(2), Prefix(12), now), vec![]);
+    assert_eq!(asked(learner.tick(now + options.patience)), [NodeId(3)], "for slot 10");
+}
+
+/// A checkpoint that covers nothing new is none, and is no reason to ask in circles.
+#[test]
+fn pms_21_offers_of_what_is_known_bring_no_storm() {
+    let options = learner::Options::default();
+    let (mut learner, mut now) = asking(Prefix(8));
+    for (asked_now, next) in [(2, 3), (3, 1), (1, 2), (2, 3)] {
+        assert_eq!(learner.on_take_checkpoint(NodeId(asked_now), Prefix(8), now), vec![]);
+        now = now + options.patience;
+        assert_eq!(asked(learner.tick(now)), [NodeId(next)]);
+    }
+}
+
 /// The leader dies between the deciding acceptance and its first word, and nobody writes any more. All learn
 /// the value all the same.
 #[test]

@@ -171,6 +171,27 @@ async fn a_server_that_vanishes_without_a_word_is_noticed_too() {
 }
 
 #[tokio::test]
+async fn it_is_noticed_on_every_lane_although_much_waits_and_more_comes() {
+    let (mut a, b) = (Server::start(A).await, Server::start(B).await);
+    let (address, silence) = proxy(b.address()).await;
+    a.knows(&[(B, address)]);
+    a.is_told(Event::Connected(B)).await;
+    let peer = Arc::clone(&a.transport.shared.peers.load()[&B].peer);
+    silence.send_replace(true);
+    a.transport.send(&[B], &accept(1, 8 << 20));
+    // Steps rather than a time: the transport sleeps, too, and a machine that is busy delays both.
+    for _ in 0..30 {
+        // The protocol's lane is full. The urgent one goes on, into the system's memory.
+        a.transport.send(&[B], &Message::Abdicate { ballot: ballot() });
+        tokio::time::sleep(lane::PING_INTERVAL / 5).await;
+        if [Lane::Protocol, Lane::Urgent].iter().all(|lane| peer.queue(*lane).line().is_none()) {
+            return a.is_told(Event::Disconnected(B)).await;
+        }
+    }
+    panic!("a lane still counts as connected");
+}
+
+#[tokio::test]
 async fn a_server_that_accepts_but_never_answers_does_not_count_as_connected() {
     let a = Server::start(A).await;
     let mute = TcpListener::bind("127.0.0.1:0").await.unwrap();

@@ -28,15 +28,19 @@ use super::framing::{self, DELIVER, Unwrap};
 use super::line::Line;
 use super::peer::Peer;
 use super::queue::Lane;
+use super::wire::{Signs, Wire};
 use super::{Shared, TransportError};
 
 /// How long a connection, and then the peer's welcome, may take to come.
 pub(super) const DIAL_TIMEOUT: Duration = Duration::from_secs(1);
 
-/// A connection that answers no ping within the timeout is dead. Together they
+/// A connection that answers no ping and shows no other sign of life for the timeout is dead. Together they
 /// say how long a peer may vanish unnoticed when its machine sends no reset.
 pub(super) const PING_INTERVAL: Duration = Duration::from_millis(500);
 pub(super) const PING_TIMEOUT: Duration = Duration::from_millis(1500);
+
+/// How often signs of life are looked for in that time, when an answer is late.
+const LOOKS: u32 = 5;
 
 /// How much may be under way before the receiver took it.
 pub(super) const WINDOW_BYTES: u32 = 8 << 20;
@@ -91,7 +95,7 @@ impl Attempt<'_> {
     }
 
     async fn talk(&mut self, url: &str, cluster: ClusterId) -> Result<(), TransportError> {
-        let (head, mut connection, sender) = connect(url).await?;
+        let (head, mut connection, sender, signs) = connect(url).await?;
         let pings = connection.ping_pong();
         let hello = pb::Hello {
             version_min: PROTOCOL_VERSION,
@@ -118,7 +122,7 @@ impl Attempt<'_> {
                 told.and_then(Result::err).map_or_else(|| Err(broken(end)), Err)
             }
             end = answers.message() => end.map(drop),
-            silence = silent(pings, PING_INTERVAL) => Err(silence),
+            silence = silent(pings, &signs, PING_INTERVAL) => Err(silence),
         }
     }
 }
@@ -130,9 +134,9 @@ impl Drop for Attempt<'_> {
     }
 }
 
-type Connected = (Request<()>, Connection<TcpStream, Bytes>, SendRequest<Bytes>);
+type Connected = (Request<()>, Connection<Wire, Bytes>, SendRequest<Bytes>, Arc<Signs>);
 
-/// A new connection to `url`, and the head of the request that opens a stream there.
+/// A new connection to `url`, the head of the request that opens a stream there, and signs of life from there.
 async fn connect(url: &str) -> Result<Connected, TransportError> {
     let wrong = |reason: String| TransportError::Address { url: url.to_owned(), reason };
     let uri: Uri = url.parse().map_err(|error: InvalidUri| wrong(error.to_string()))?;
@@ -143,15 +147,17 @@ async fn connect(url: &str) -> Result<Connected, TransportError> {
     let unreachable = |reason| TransportError::Unreachable { url: url.to_owned(), reason };
     let dial = async {
         let stream = TcpStream::connect(address).await.map_err(|error| error.to_string())?;
-        stream.set_nodelay(true).map_err(|error| error.to_string())?;
+        let wire = Wire::new(stream).map_err(|error| error.to_string())?;
+        let signs = wire.signs();
         let mut builder = h2::client::Builder::new();
         builder
             .initial_window_size(WINDOW_BYTES)
             .initial_connection_window_size(WINDOW_BYTES)
             .enable_push(false);
-        builder.handshake(stream).await.map_err(|error| error.to_string())
+        let (sender, connection) = builder.handshake(wire).await.map_err(|error| error.to_string())?;
+        Ok((sender, connection, signs))
     };
-    let (sender, connection) = timeout(DIAL_TIMEOUT, dial)
+    let (sender, connection, signs) = timeout(DIAL_TIMEOUT, dial)
         .await
         .map_err(|_| unreachable(format!("no connection within {DIAL_TIMEOUT:?}")))?
         .map_err(unreachable)?;
@@ -163,7 +169,7 @@ async fn connect(url: &str) -> Result<Connected, TransportError> {
     *head.uri_mut() = Uri::from_parts(path).map_err(|error| wrong(error.to_string()))?;
     head.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static("application/grpc"));
     head.headers_mut().insert(TE, HeaderValue::from_static("trailers"));
-    Ok((head, connection, sender))
+    Ok((head, connection, sender, signs))
 }
 
 /// Says hello on a new stream and waits for the welcome.
@@ -241,15 +247,27 @@ async fn poll_once<T>(future: impl Future<Output = T>) -> Option<T> {
     .await
 }
 
-/// Ends when the other side does not answer a ping in time.
-pub(super) async fn silent(pings: Option<PingPong>, interval: Duration) -> TransportError {
+/// Ends when the other side neither answers a ping in time nor shows otherwise that it lives.
+pub(super) async fn silent(pings: Option<PingPong>, signs: &Signs, interval: Duration) -> TransportError {
     let Some(mut pings) = pings else { return pending().await };
     loop {
         sleep(interval).await;
-        match timeout(PING_TIMEOUT, pings.ping(Ping::opaque())).await {
-            Ok(Ok(_)) => {}
-            Ok(Err(error)) => return lost(error),
-            Err(_) => return TransportError::Silent(PING_TIMEOUT),
+        let mut answer = pin!(pings.ping(Ping::opaque()));
+        let (mut seen, mut looks) = (signs.count(), 0);
+        // Behind a long message an answer is late on a slow link: asking goes on for as long as something moves.
+        while looks < LOOKS {
+            match timeout(PING_TIMEOUT / LOOKS, &mut answer).await {
+                Ok(Ok(_)) => break,
+                Ok(Err(error)) => return lost(error),
+                Err(_) => looks += 1,
+            }
+            let now = signs.count();
+            if std::mem::replace(&mut seen, now) != now {
+                looks = 0;
+            }
+        }
+        if looks == LOOKS {
+            return TransportError::Silent(PING_TIMEOUT);
         }
     }
 }

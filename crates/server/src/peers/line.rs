@@ -19,10 +19,10 @@ use std::task::{Context, Poll, Wake, Waker};
 use bytes::Bytes;
 use h2::SendStream;
 use h2::client::Connection;
-use tokio::net::TcpStream;
 
 use super::peer::Peer;
 use super::queue::{Era, Lane};
+use super::wire::Wire;
 
 /// How often whoever carries looks whether others brought more meanwhile. Then it is for the task: the acceptor has
 /// its disk to see to, and the task shares a thread with the core.
@@ -44,7 +44,7 @@ struct Ends {
     lane: Lane,
     era: Era,
     stream: SendStream<Bytes>,
-    connection: Connection<TcpStream, Bytes>,
+    connection: Connection<Wire, Bytes>,
     bell: Arc<Bell>,
 }
 
@@ -74,7 +74,7 @@ impl Line {
         peer: Arc<Peer>,
         lane: Lane,
         stream: SendStream<Bytes>,
-        connection: Connection<TcpStream, Bytes>,
+        connection: Connection<Wire, Bytes>,
     ) -> Line {
         let task = poll_fn(|cx| Poll::Ready(cx.waker().clone())).await;
         let bell = Arc::new(Bell { task: task.clone(), busy: AtomicBool::new(false) });

@@ -24,6 +24,9 @@
 //! matters (PMS-14, PMS-37). In return, [`Transport::send`] never waits, and a
 //! peer that is down costs a bounded amount of memory.
 //!
+//! A connection is dead once nothing moves on it and a ping stays unanswered: what is
+//! slow gets its time (`wire.rs`).
+//!
 //! Two servers talk only if they agree on the cluster, on who calls whom, and on a
 //! version; otherwise the callee says why not. Checkpoints and the messages of
 //! formation travel beside the lanes, in calls of their own.
@@ -43,6 +46,7 @@ mod queue;
 mod service;
 #[cfg(test)]
 mod tests;
+mod wire;
 
 pub use checkpoint::{CheckpointDownload, CheckpointSource, CheckpointStream};
 pub use error::TransportError;
@@ -173,6 +177,7 @@ struct Shared {
     checkpoints: Arc<dyn CheckpointSource>,
     formation: Arc<dyn FormationHandler>,
     runtime: Handle,
+    caller_interval: Duration,
     encoded: AtomicU64,
     malformed: AtomicU64,
     late_bytes: AtomicUsize,
@@ -203,6 +208,15 @@ impl Transport {
     /// # Panics
     /// Outside of a tokio runtime.
     pub async fn start(config: TransportConfig, handlers: Handlers) -> Result<Transport, TransportError> {
+        Transport::start_asking(config, handlers, service::CALLER_INTERVAL).await
+    }
+
+    /// As [`Transport::start`]; asks callers this often whether they live.
+    async fn start_asking(
+        config: TransportConfig,
+        handlers: Handlers,
+        caller_interval: Duration,
+    ) -> Result<Transport, TransportError> {
         let mut listeners = Vec::new();
         let mut addresses = Vec::new();
         for address in config.listen {
@@ -223,6 +237,7 @@ impl Transport {
             checkpoints: handlers.checkpoints,
             formation: handlers.formation,
             runtime: Handle::current(),
+            caller_interval,
             encoded: AtomicU64::new(0),
             malformed: AtomicU64::new(0),
             late_bytes: AtomicUsize::new(0),

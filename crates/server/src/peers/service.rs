@@ -15,7 +15,7 @@ use synod_paxos::types::{ClusterId, NodeId};
 use synod_rpc::peer::{PROTOCOL_VERSION, cluster_from_wire};
 use synod_rpc::synodpb as pb;
 use synod_rpc::synodpb::paxos_server::{Paxos, PaxosServer};
-use tokio::net::{TcpListener, TcpStream};
+use tokio::net::TcpListener;
 use tokio::task::JoinSet;
 use tokio::time::{sleep, timeout};
 use tonic::codegen::BoxStream;
@@ -27,6 +27,7 @@ use super::framing::DELIVER;
 use super::lane::{DIAL_TIMEOUT, WINDOW_BYTES, silent};
 use super::links::Way;
 use super::queue::MAX_FRAME_BYTES;
+use super::wire::Wire;
 use super::{Shared, checkpoint, formation};
 
 /// Longer pieces than HTTP/2's 16 KiB, so that a large value has few headers.
@@ -38,7 +39,7 @@ const MOST_HEADER_BYTES: u32 = 16 << 10;
 
 /// How often a caller is asked whether it lives. Nothing but a socket waits for the
 /// answer: whoever calls asks more often.
-const PING_INTERVAL: Duration = Duration::from_secs(10);
+pub(super) const CALLER_INTERVAL: Duration = Duration::from_secs(10);
 
 /// After a failed accept, such as when file descriptors ran out.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
@@ -54,8 +55,8 @@ pub(super) async fn serve(shared: Arc<Shared>, listener: TcpListener) {
             Some(_) = connections.join_next() => continue,
             _ = stopped.wait_for(|stopped| *stopped) => break,
         };
-        match accepted.and_then(|(stream, address)| stream.set_nodelay(true).map(|()| (stream, address))) {
-            Ok((stream, address)) => drop(connections.spawn(converse(Arc::clone(&shared), stream, address))),
+        match accepted.and_then(|(stream, address)| Wire::new(stream).map(|wire| (wire, address))) {
+            Ok((wire, address)) => drop(connections.spawn(converse(Arc::clone(&shared), wire, address))),
             Err(error) => {
                 tracing::warn!("cannot take a connection from a peer: {error}");
                 sleep(ACCEPT_PAUSE).await;
@@ -67,7 +68,8 @@ pub(super) async fn serve(shared: Arc<Shared>, listener: TcpListener) {
 }
 
 /// One connection, from its first byte to its end.
-async fn converse(shared: Arc<Shared>, stream: TcpStream, address: SocketAddr) {
+async fn converse(shared: Arc<Shared>, wire: Wire, address: SocketAddr) {
+    let signs = wire.signs();
     let mut builder = Builder::new();
     builder
         .initial_window_size(WINDOW_BYTES)
@@ -75,11 +77,11 @@ async fn converse(shared: Arc<Shared>, stream: TcpStream, address: SocketAddr) {
         .max_frame_size(PIECE_BYTES)
         .max_header_list_size(MOST_HEADER_BYTES)
         .max_concurrent_streams(MOST_STREAMS);
-    let Ok(Ok(mut connection)) = timeout(DIAL_TIMEOUT, builder.handshake(stream)).await else {
+    let Ok(Ok(mut connection)) = timeout(DIAL_TIMEOUT, builder.handshake(wire)).await else {
         return tracing::debug!(%address, "not a peer: it does not speak HTTP/2");
     };
     let (mut stopped, mut cluster) = (shared.stopped.subscribe(), shared.cluster.subscribe());
-    let mut silence = std::pin::pin!(silent(connection.ping_pong(), PING_INTERVAL));
+    let mut silence = std::pin::pin!(silent(connection.ping_pong(), &signs, shared.caller_interval));
     let mut conversation = Conversation { shared, address, deliveries: Vec::new(), calls: JoinSet::new() };
     loop {
         tokio::select! {
@@ -109,7 +111,7 @@ impl Conversation {
     /// Reads what has come, and acts on it. Ready once the connection has ended.
     fn poll(
         &mut self,
-        connection: &mut Connection<TcpStream, Bytes>,
+        connection: &mut Connection<Wire, Bytes>,
         cx: &mut Context<'_>,
     ) -> Poll<Result<(), h2::Error>> {
         let end = loop {

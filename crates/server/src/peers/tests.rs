@@ -4,6 +4,7 @@
 mod calls;
 mod faults;
 mod former;
+mod slow;
 mod streams;
 
 use std::collections::BTreeMap;
@@ -95,6 +96,17 @@ impl Server {
         listen: &str,
         checkpoints: Blocks,
     ) -> Server {
+        Server::start_asking(node, cluster, listen, checkpoints, service::CALLER_INTERVAL).await
+    }
+
+    /// One that asks its callers this often whether they live.
+    async fn start_asking(
+        node: NodeId,
+        cluster: Option<ClusterId>,
+        listen: &str,
+        checkpoints: Blocks,
+        interval: Duration,
+    ) -> Server {
         let (told, events) = mpsc::unbounded_channel();
         let listen = vec![listen.parse().unwrap()];
         let config = TransportConfig { node, cluster, listen, peers: BTreeMap::new(), seed: 1 };
@@ -103,7 +115,7 @@ impl Server {
             checkpoints: Arc::new(checkpoints),
             formation: Arc::new(Echo),
         };
-        Server { transport: Transport::start(config, handlers).await.unwrap(), events }
+        Server { transport: Transport::start_asking(config, handlers, interval).await.unwrap(), events }
     }
 
     fn address(&self) -> SocketAddr {
